@@ -1,0 +1,95 @@
+"""Arguments in, exit code out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from harness.cli import recipe_check, recipe_schema, recipe_show, report
+from harness.cli.output import Output
+from harness.cli.usage import CommandError
+from harness.errors import HarnessError
+
+__all__ = ["FAILURE", "INTERRUPTED", "OK", "PIPE_CLOSED", "USAGE", "arguments_parser", "main"]
+
+OK = 0
+FAILURE = 1
+USAGE = 2
+INTERRUPTED = 130
+PIPE_CLOSED = 141  # 128 + SIGPIPE, as other programs end when their reader is gone
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        # argparse would print what the user typed as it is, control characters included.
+        Output(sys.stdout, sys.stderr).problem(f"error: {message}; see {self.prog} --help")
+        sys.exit(USAGE)
+
+
+class _Version(argparse.Action):
+    def __call__(self, *_: object) -> None:
+        # Imported here: it takes as long as the rest of the command line together.
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            number = version("pytest-adapter-harness")
+        except PackageNotFoundError:
+            number = "from source, not installed"
+        Output(sys.stdout, sys.stderr).line(f"harness {number}")
+        sys.exit(OK)
+
+
+def arguments_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = _Parser(
+        prog="harness",
+        description="Work with the recipes and reports of the adapter harness. `pytest suites/` runs the gates.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    recipe = commands.add_parser("recipe", help="check, show and describe recipes", allow_abbrev=False)
+    of_recipes = recipe.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in (recipe_check, recipe_show, recipe_schema):
+        command.declare(of_recipes)
+    report.declare(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0, 1 for problems found, 2 for a wrong call.
+
+    Errors of the harness and of files are lines on stderr, never a traceback.
+    """
+    output = Output(sys.stdout, sys.stderr)
+    try:
+        try:
+            code = _run(argv, output)
+        except KeyboardInterrupt:
+            output.problem("interrupted")
+            code = INTERRUPTED
+        output.flush()
+    except BrokenPipeError:
+        output.discard()
+        return PIPE_CLOSED
+    return code
+
+
+def _run(argv: Sequence[str] | None, output: Output) -> int:
+    try:
+        arguments = arguments_parser().parse_args(argv)
+        code: int = arguments.run(arguments, output)
+        return code
+    except SystemExit as error:  # argparse, after --help, --version or a wrong call
+        return error.code if isinstance(error.code, int) else USAGE
+    except HarnessError as error:
+        output.error(error)
+        return USAGE if isinstance(error, CommandError) else FAILURE
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        output.problem(f"error: {place}{error.strerror or error}; check the path and its permissions")
+        return FAILURE

@@ -1,0 +1,177 @@
+"""`harness recipe show`: a recipe as it is used, and by which fingerprint its adapter is found."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from harness.cli.output import Output, lines_of, shown
+from harness.cli.project import FOLDERS, find_project
+from harness.cli.usage import CommandError
+from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from harness.pipeline import RecipeRun
+    from harness.store import Adapter
+
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+__all__ = ["declare"]
+
+T = TypeVar("T")
+
+_SPLITS = ("train", "validation", "test")
+_UNKNOWN = "unknown"
+
+
+def declare(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "show",
+        help="print a recipe's resolved values and fingerprint",
+        description="Print a recipe as it is used: parents merged, defaults filled in; then its fingerprint, whether "
+        "the store has the adapter, and what base model and data it stands on. Nothing is trained, loaded or "
+        "downloaded.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("name", metavar="NAME", help="the recipe's name: its file without .yaml")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of YAML")
+    parser.add_argument(
+        "--store",
+        metavar="DIR",
+        type=Path,
+        help="the store to look for the adapter in (default: the project's, which is .harness)",
+    )
+    parser.set_defaults(run=run)
+
+
+@dataclass(slots=True)
+class _Facts:
+    """What is known of a recipe beyond its file; None where a problem says why not."""
+
+    base_digest: str | None = None
+    digests: dict[str, str] | None = None
+    counts: dict[str, int] | None = None
+    fingerprint: str | None = None
+    adapter: Adapter | None = None
+    problems: list[str] = field(default_factory=list)
+
+    def ask(self, compute: Callable[[], T]) -> T | None:
+        try:
+            return compute()
+        except HarnessError as error:
+            self.problems += [line for line in lines_of(error) if line not in self.problems]
+            return None
+
+
+def run(arguments: Any, output: Output) -> int:
+    from harness.recipes import find_recipes
+
+    project = find_project(Path.cwd())
+    files = find_recipes(project.recipes_folder())
+    if arguments.name not in files:
+        raise CommandError(_unknown(arguments.name, list(files), project.folder("recipes")))
+
+    # Imported here: the rooms that a run needs take a second to load.
+    from harness.pipeline import Places, Session
+    from harness.recipes import resolved
+
+    folders = {name: project.folder(name) for name in FOLDERS}
+    if arguments.store is not None:
+        folders["store"] = Path(os.path.abspath(arguments.store))
+    recipe_run = Session(Places.below(project.root, **folders)).open(arguments.name)
+    values = resolved(recipe_run.recipe)
+    facts = _facts(recipe_run)
+    if arguments.json:
+        output.values(_document(values, facts))
+    else:
+        output.values(values, as_yaml=True)
+        for name, text in _lines(values, facts, recipe_run.store.root):
+            output.line(f"# {name:<11}  {text}")
+    for problem in facts.problems:
+        output.problem(f"error: {problem}")
+    return 1 if facts.problems else 0
+
+
+def _unknown(name: str, known: list[str], folder: Path) -> str:
+    from harness.recipes.blocks import nearest
+
+    if not known:
+        return f"there is no recipe {name!r}: {shown(folder)} holds none; recipes are files of the form NAME.yaml"
+    near = nearest(name, known)
+    hint = f"did you mean {near}? " if near else ""
+    return f"there is no recipe {name!r} in {shown(folder)}; {hint}The recipes are {', '.join(known)}."
+
+
+def _facts(run: RecipeRun) -> _Facts:
+    facts = _Facts()
+    with _without_download():
+        base = facts.ask(lambda: run.base)
+    facts.base_digest = base.digest if base is not None else None
+    facts.digests = facts.ask(lambda: run.data_digests)
+    splits = facts.ask(lambda: run.splits)
+    if splits is not None:
+        facts.counts = {split: len(getattr(splits, split)) for split in _SPLITS}
+    if base is not None and facts.digests is not None:
+        facts.fingerprint = facts.ask(lambda: run.fingerprint)
+    if facts.fingerprint is not None:
+        facts.adapter = run.store.adapter(facts.fingerprint)
+    return facts
+
+
+@contextlib.contextmanager
+def _without_download() -> Iterator[None]:
+    """Showing a recipe must not fetch gigabytes; huggingface_hub reads this when it is imported."""
+    before = os.environ.get("HF_HUB_OFFLINE")
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["HF_HUB_OFFLINE"]
+        else:
+            os.environ["HF_HUB_OFFLINE"] = before
+
+
+def _document(values: dict[str, Any], facts: _Facts) -> dict[str, Any]:
+    return {
+        "recipe": values,
+        "fingerprint": facts.fingerprint,
+        "adapter": None
+        if facts.adapter is None
+        else {"folder": shown(facts.adapter.folder), "digest": facts.adapter.digest},
+        "base": {"model": values["base"]["model"], "digest": facts.base_digest},
+        "data": {
+            split: {
+                "file": values["data"][split],
+                "examples": None if facts.counts is None else facts.counts[split],
+                "sha256": None if facts.digests is None else facts.digests[split],
+            }
+            for split in _SPLITS
+        },
+        "problems": facts.problems,
+    }
+
+
+def _lines(values: dict[str, Any], facts: _Facts, store: Path) -> Iterator[tuple[str, str]]:
+    """What follows the YAML, as comments: the whole output stays a YAML document."""
+    yield "fingerprint", facts.fingerprint or _UNKNOWN
+    if facts.adapter is not None:
+        yield "adapter", shown(facts.adapter.folder)
+    elif facts.fingerprint is not None:
+        yield "adapter", f"not in {shown(store)}; the next run trains it"
+    else:
+        yield "adapter", _UNKNOWN
+    yield "base", f"{values['base']['model']}, {_digest(facts.base_digest)}"
+    for split in _SPLITS:
+        count = f"{facts.counts[split]} examples, " if facts.counts is not None else ""
+        digest = _digest(facts.digests[split] if facts.digests is not None else None)
+        yield split, f"{count}{digest}, {values['data'][split]}"
+
+
+def _digest(sha256: str | None) -> str:
+    return f"sha256 {sha256[:12]}" if sha256 is not None else f"sha256 {_UNKNOWN}"

@@ -1,0 +1,1 @@
+"""The only room with torch. Importing the package itself imports none: its modules do, on use."""

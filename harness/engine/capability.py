@@ -1,0 +1,150 @@
+"""Capability tasks through lm-eval on a loaded model, item by item.
+
+A task is a YAML file of lm-eval beside its JSONL data, or the name of one of lm-eval's own tasks.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+from lm_eval import simple_evaluate
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+
+from harness.engine.models import LoadedModel, takes_rows, token_budget
+from harness.engine.packing import TokenSequence
+from harness.engine.scoring import score_continuations
+from harness.engine.task_files import TaskFile, find_task
+from harness.errors import CapabilityError
+
+__all__ = ["TaskResult", "run_task"]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResult:
+    """Per-item results of a task: metrics maps a name to (n,) values in the order of ids.
+
+    unscored: id -> why, for items whose log-likelihoods are not finite: lm-eval itself scores NaN as a guess.
+    chance: the accuracy of guessing, where the items have a fixed number of choices.
+    """
+
+    ids: tuple[str, ...]
+    metrics: dict[str, tuple[float, ...]]
+    n_expected: int
+    unscored: dict[str, str]
+    chance: float | None
+
+
+def run_task(
+    loaded: LoadedModel,
+    model: Any,
+    task: str,
+    folder: Path | None,
+    progress: Callable[[int], None] | None = None,
+) -> TaskResult:
+    """Evaluate one view: `model` is what LoadedModel.base_view or adapter_view gave.
+
+    folder: where <task>.yaml may be; without one there, lm-eval's own task of that name is used.
+    Raises CapabilityError for an unknown task, a bad task file, or a context longer than the model's.
+    """
+    language_model = _RowLM(loaded, model, progress)
+    file = find_task(task, folder)
+    manager = TaskManager(include_defaults=file is None)
+    if file is None and task not in manager.all_tasks:
+        place = f"{folder / task}.yaml does not exist, and " if folder is not None else ""
+        raise CapabilityError(
+            f"capability task {task!r}: {place}lm-eval has no task of that name. Write a task file, "
+            "or see `lm_eval ls tasks`."
+        )
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    try:
+        results = simple_evaluate(
+            model=language_model,
+            tasks=[task if file is None else _config(file)],
+            task_manager=manager,
+            log_samples=True,
+            bootstrap_iters=0,
+            cache_requests=False,
+        )
+    except CapabilityError:
+        raise
+    except Exception as error:  # lm-eval raises what its task files, datasets and metrics raise
+        raise CapabilityError(f"capability task {task!r}: {type(error).__name__}: {error}") from error
+    finally:
+        model.eval()
+    if len(results["samples"]) != 1:
+        raise CapabilityError(f"{task!r} is a group of {len(results['samples'])} tasks; name one task of it.")
+    (samples,) = results["samples"].values()
+    return _task_result(samples)
+
+
+def _config(file: TaskFile) -> dict[str, Any]:
+    """lm-eval's configuration of a task file, with its data handed over as read."""
+    dropped = ("dataset_path", "dataset_kwargs")
+    config = {key: value for key, value in file.config.items() if key not in dropped}
+    config["custom_dataset"] = lambda **_options: {
+        split: datasets.Dataset.from_list(list(rows)) for split, rows in file.rows.items()
+    }
+    return config
+
+
+def _task_result(samples: Sequence[dict[str, Any]]) -> TaskResult:
+    by_document: dict[str, dict[str, Any]] = {}
+    unscored: dict[str, str] = {}
+    choices: set[int] = set()
+    for sample in samples:
+        identity = str(sample["doc"].get("id", sample["doc_id"]))
+        values = [_first(response) for response in sample["filtered_resps"]]
+        numbers = [value for value in values if isinstance(value, float)]
+        if any(not math.isfinite(value) for value in numbers):
+            unscored[identity] = "a log-likelihood is not a finite number"
+            continue
+        by_document[identity] = sample
+        choices.add(len(numbers))
+    names = next(iter(by_document.values()))["metrics"] if by_document else []
+    metrics = {name: tuple(float(s[name]) for s in by_document.values()) for name in names}
+    chance = 1 / min(choices) if len(choices) == 1 and min(choices) > 1 else None
+    documents = {str(sample["doc"].get("id", sample["doc_id"])) for sample in samples}
+    return TaskResult(tuple(by_document), metrics, len(documents), unscored, chance)
+
+
+def _first(response: Any) -> Any:
+    while isinstance(response, (list, tuple)):
+        response = response[0]
+    return response
+
+
+class _RowLM(HFLM):  # type: ignore[misc]
+    """lm-eval's Hugging Face model, whose log-likelihoods compute every shared prefix once."""
+
+    def __init__(self, loaded: LoadedModel, model: Any, progress: Callable[[int], None] | None) -> None:
+        super().__init__(pretrained=model, tokenizer=loaded.tokenizer, batch_size=8, device=loaded.device)
+        self.share = takes_rows(model)
+        self.progress = progress
+
+    def _loglikelihood_tokens(
+        self,
+        requests: list[tuple[tuple[str, str], list[int], list[int]]],
+        disable_tqdm: bool = False,
+        override_bs: int | None = None,
+    ) -> list[tuple[float, bool]]:
+        longest = max(len(context) + len(continuation) for _, context, continuation in requests)
+        if longest > self.max_length:
+            raise CapabilityError(
+                f"an item has {longest} tokens, and the model's context is {self.max_length}; nothing is truncated."
+            )
+        scores = score_continuations(
+            self.model,
+            [TokenSequence(tuple(context), tuple(continuation)) for _, context, continuation in requests],
+            budget=token_budget(longest, str(self.device)),
+            device=self.device,
+            share=self.share,
+            progress=self.progress,
+        )
+        return [(score.log_likelihood, score.greedy) for score in scores]

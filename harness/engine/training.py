@@ -1,0 +1,358 @@
+"""QLoRA fine-tuning of one recipe with TRL's SFTTrainer, written to a folder whose manifest comes last.
+
+The trainer reads packed rows (see `packing`): every shared prefix of a micro-batch is computed once and the
+language-model head is applied only where a completion token is predicted. The loss of a step is the token
+mean over the step's examples, as SFTTrainer's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import os
+import platform
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+import transformers
+from bitsandbytes.nn import Linear4bit
+from peft import LoraConfig
+from transformers import TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+from harness.engine.chat import refuse_too_long, training_sequences
+from harness.engine.models import LoadedModel, takes_rows, token_budget
+from harness.engine.packing import TokenSequence, pack
+from harness.engine.scoring import row_log_probs, score_continuations
+from harness.errors import BaseModelError, TrainingError, TrainingInterrupted
+from harness.progress import Progress
+from harness.records import Example
+
+__all__ = ["TrainingResult", "train_adapter"]
+
+_FIXED_ARGUMENTS: Mapping[str, Any] = {
+    # The harness owns these: the store keeps the adapter, the manifest and training_log.jsonl the record.
+    "report_to": "none",
+    "save_strategy": "no",
+    "eval_strategy": "epoch",
+    "logging_strategy": "steps",
+    "logging_steps": 1,
+    "logging_nan_inf_filter": False,
+    "disable_tqdm": True,
+    "remove_unused_columns": False,
+    "dataset_kwargs": {"skip_prepare_dataset": True},
+    "packing": False,
+    "max_length": None,
+    "completion_only_loss": True,
+    "dataloader_pin_memory": False,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """What a finished training did. tokens: computed, with every shared prefix once; examples_tokens: as if not."""
+
+    seconds: float
+    steps: int
+    max_steps: int
+    tokens: int
+    example_tokens: int
+    loss: tuple[tuple[int, float], ...]
+    validation_loss: tuple[tuple[int, float], ...]
+
+
+def train_adapter(
+    loaded: LoadedModel,
+    *,
+    train: Sequence[Example],
+    validation: Sequence[Example],
+    lora: Mapping[str, Any],
+    training: Mapping[str, Any],
+    seed: int,
+    folder: Path,
+    progress: Progress,
+) -> TrainingResult:
+    """Fine-tune `loaded` and write adapter, tokenizer, chat template and training_log.jsonl into `folder`.
+
+    lora, training: the recipe's blocks, keys as in LoraConfig and SFTConfig. The base model of `loaded` is
+    changed in place; close it afterwards. The caller writes the manifest.
+    Raises DataError for an example longer than the context, TrainingInterrupted on Ctrl-C or SIGTERM, and
+    TrainingError if a loss is not finite, memory runs out, or fewer steps were made than planned.
+    """
+    _keep_weights_trainable(loaded.model)
+    train_sequences = training_sequences(loaded.tokenizer, train)
+    validation_sequences = training_sequences(loaded.tokenizer, validation)
+    limit = min(training.get("max_length") or loaded.context_length, loaded.context_length)
+    what = "training.max_length" if limit < loaded.context_length else "the model's context"
+    for examples, sequences in ((train, train_sequences), (validation, validation_sequences)):
+        refuse_too_long(examples, [len(s.inputs) + 1 for s in sequences], limit, what)
+
+    recorder = _Recorder(folder / "training_log.jsonl", progress)
+    started = time.monotonic()
+    with _quiet_libraries(), _interruptible() as interrupted:
+        try:
+            trainer = _RowTrainer(
+                model=loaded.model,
+                args=_arguments(training, loaded, seed, folder),
+                train_dataset=datasets.Dataset.from_dict({"index": list(range(len(train_sequences)))}),
+                eval_dataset=datasets.Dataset.from_dict({"index": list(range(len(validation_sequences)))}),
+                processing_class=loaded.tokenizer,
+                peft_config=LoraConfig(**{**lora, "task_type": "CAUSAL_LM"}),
+                data_collator=lambda rows: {"index": torch.tensor([row["index"] for row in rows])},
+                callbacks=[recorder, interrupted],
+                sequences=train_sequences,
+                validation=validation_sequences,
+                device=loaded.device,
+            )
+            recorder.trainer = trainer
+            trainer.train()
+        except torch.cuda.OutOfMemoryError as error:
+            raise TrainingError(
+                "Training ran out of GPU memory. Lower training.per_device_train_batch_size and raise "
+                "training.gradient_accumulation_steps by the same factor, or set activation_checkpointing: true."
+            ) from error
+    state = trainer.state
+    if interrupted.signal is not None:
+        raise TrainingInterrupted(
+            f"Training was stopped by {interrupted.signal} at step {state.global_step} of {state.max_steps}; "
+            "nothing of it is used. Start the run again to train from the beginning."
+        )
+    if state.global_step != state.max_steps:
+        raise TrainingError(
+            f"Training ended at step {state.global_step} of {state.max_steps}; the adapter is not used."
+        )
+    _refuse_non_finite_weights(trainer.model)
+    trainer.model.save_pretrained(folder, safe_serialization=True)
+    loaded.tokenizer.save_pretrained(folder)
+    return TrainingResult(
+        seconds=time.monotonic() - started,
+        steps=state.global_step,
+        max_steps=state.max_steps,
+        tokens=trainer.computed_tokens,
+        example_tokens=trainer.example_tokens,
+        loss=tuple(recorder.loss),
+        validation_loss=tuple(recorder.validation_loss),
+    )
+
+
+def hardware(device: str) -> dict[str, Any]:
+    """What the model runs on, for the manifest."""
+    if device.startswith("cuda"):
+        return {"device": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
+    return {"device": platform.processor() or platform.machine(), "threads": torch.get_num_threads()}
+
+
+def _arguments(training: Mapping[str, Any], loaded: LoadedModel, seed: int, folder: Path) -> SFTConfig:
+    on_cpu = loaded.device == "cpu"
+    if on_cpu and str(training.get("optim", "")).startswith("paged_"):
+        raise BaseModelError(
+            f"training.optim: {training['optim']} needs a GPU. Use adamw_torch, or run on a GPU machine."
+        )
+    half = loaded.model.dtype == torch.bfloat16
+    defaults: dict[str, Any] = {
+        "bf16": half,
+        "fp16": loaded.model.dtype == torch.float16,
+    }
+    if not {"activation_checkpointing", "gradient_checkpointing"} & training.keys():
+        # Recomputing activations takes a third more time for memory that a CPU has.
+        defaults["activation_checkpointing"] = not on_cpu
+    arguments = {**defaults, **training, **_FIXED_ARGUMENTS}
+    return SFTConfig(
+        output_dir=str(folder / "trainer"), seed=seed, data_seed=seed, use_cpu=on_cpu, **arguments
+    )
+
+
+class _RowTrainer(SFTTrainer):  # type: ignore[misc]
+    """SFTTrainer whose micro-batches are packed rows. A batch carries indices; rows are made from `sequences`."""
+
+    def __init__(
+        self,
+        *,
+        sequences: Sequence[TokenSequence],
+        validation: Sequence[TokenSequence],
+        device: str,
+        **arguments: Any,
+    ) -> None:
+        self.sequences = sequences
+        self.validation = validation
+        self.row_device = device
+        self.computed_tokens = 0
+        self.example_tokens = 0
+        self.budget = token_budget(max(len(s.inputs) for s in (*sequences, *validation)), device)
+        super().__init__(**arguments)
+        self.share = takes_rows(self.model)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], torch.Tensor]:
+        """The optimizer step's micro-batches, and its number of predicted tokens over all of them."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        items = sum(len(self.sequences[i].continuation) for batch in batches for i in batch["index"].tolist())
+        return batches, self.accelerator.gather(torch.tensor(items, device=device)).sum()
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: Mapping[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        members = [self.sequences[index] for index in inputs["index"].tolist()]
+        total = torch.zeros((), device=self.row_device)
+        for row in pack(members, budget=self.budget, share=self.share):
+            log_probs, _ = row_log_probs(model, row, self.row_device)
+            # An edge that several examples share is computed once and counts once for each.
+            total = total - log_probs[[edge for _, edges in row.members for edge in edges]].sum()
+            self.computed_tokens += len(row)
+        self.example_tokens += sum(len(s.inputs) for s in members)
+        items = num_items_in_batch or sum(len(s.continuation) for s in members)
+        return total / items * self.accelerator.num_processes
+
+    def evaluate(self, *_args: Any, **_options: Any) -> dict[str, float]:
+        """Token mean of the negative log-likelihood over the validation set."""
+        training = self.model.training
+        self.model.eval()
+        autocast = torch.autocast(self.row_device.split(":")[0], torch.bfloat16, enabled=self.args.bf16)
+        with autocast:
+            scores = score_continuations(
+                self.model, self.validation, budget=self.budget, device=self.row_device, share=self.share
+            )
+        self.model.train(training)
+        tokens = sum(len(s.continuation) for s in self.validation)
+        metrics = {"eval_loss": -sum(score.log_likelihood for score in scores) / tokens}
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+
+class _Recorder(TrainerCallback):  # type: ignore[misc]
+    """Writes training_log.jsonl, keeps the loss curves, shows progress, and stops at a loss that is not finite."""
+
+    def __init__(self, log: Path, progress: Progress) -> None:
+        self.log = log
+        self.progress = progress
+        self.loss: list[tuple[int, float]] = []
+        self.validation_loss: list[tuple[int, float]] = []
+        self.trainer: _RowTrainer | None = None
+        self.started = time.monotonic()
+
+    def on_train_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
+        self.started = time.monotonic()
+        self.progress.start("training", state.max_steps)
+
+    def on_log(self, _args: Any, state: Any, _control: Any, logs: dict[str, float], **_: Any) -> None:
+        line = {"step": state.global_step, "seconds": round(time.monotonic() - self.started, 3), **logs}
+        with self.log.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps({k: _finite(v) for k, v in line.items()}) + "\n")
+        for key, curve in (("loss", self.loss), ("eval_loss", self.validation_loss)):
+            if key not in logs:
+                continue
+            value = float(logs[key])
+            if not math.isfinite(value):
+                raise TrainingError(
+                    f"The {'training' if key == 'loss' else 'validation'} loss is {value} at step "
+                    f"{state.global_step} of {state.max_steps}; training stopped and nothing of it is used. "
+                    "Lower training.learning_rate, or set training.max_grad_norm."
+                )
+            curve.append((state.global_step, value))
+
+    def on_step_end(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
+        seconds = time.monotonic() - self.started
+        tokens = self.trainer.example_tokens if self.trainer is not None else 0
+        loss = f"loss {self.loss[-1][1]:.3f}, " if self.loss else ""
+        self.progress.advance(state.global_step, f"{loss}{tokens / max(seconds, 1e-9):,.0f} tokens/s")
+
+    def on_evaluate(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
+        if self.validation_loss:
+            step, loss = self.validation_loss[-1]
+            self.progress.message(f"validation loss {loss:.4f} at step {step}")
+
+    def on_train_end(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
+        self.progress.finish(f"loss {self.loss[-1][1]:.3f}" if self.loss else "")
+
+
+class _Interrupted(TrainerCallback):  # type: ignore[misc]
+    """Ends training after the current step once a signal came."""
+
+    def __init__(self) -> None:
+        self.signal: str | None = None
+
+    def on_step_end(self, _args: Any, _state: Any, control: Any, **_: Any) -> Any:
+        if self.signal is not None:
+            control.should_training_stop = True
+        return control
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[_Interrupted]:
+    """SIGINT and SIGTERM end training at the next step; a second SIGINT acts at once."""
+    state = _Interrupted()
+    if threading.current_thread() is not threading.main_thread():
+        yield state  # signals reach the main thread only
+        return
+
+    def stop(number: int, frame: Any) -> None:
+        if state.signal is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        state.signal = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield state
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Warnings that say nothing to the user of a recipe stay out of the test run's output."""
+    import warnings
+
+    loggers = [logging.getLogger(name) for name in ("trl", "peft", "accelerate", "transformers")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    transformers.utils.logging.set_verbosity_error()
+    datasets.disable_progress_bars()
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _keep_weights_trainable(model: Any) -> None:
+    """Keep bitsandbytes from repacking 4-bit weights for inference while the model is trained.
+
+    On a CPU with AVX512-BF16, the first forward in eval mode without gradients (a validation, a trial) repacks
+    the weights in place, and from then on the layer's product has no gradient: training goes on and learns
+    nothing (seen with bitsandbytes 0.50.2).
+    """
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
+def _refuse_non_finite_weights(model: Any) -> None:
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and not torch.isfinite(parameter).all():
+            raise TrainingError(
+                f"{name} holds values that are not finite after training; the adapter is not used."
+            )
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,159 @@
+"""What a gate may be asked, checked before anything is measured."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+from harness.errors import GateError
+from harness.records import ADAPTER, VIEWS, Rule
+
+__all__ = ["check_rule", "in_words", "rule_from"]
+
+
+def rule_from(
+    *,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    compared_with: str | None = None,
+    max_drop: float | None = None,
+    min_gain: float | None = None,
+    decide: Literal["point", "confident"] | None = None,
+    confidence: float = 0.95,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    measure: str = "the measure",
+    view: str = ADAPTER,
+) -> Rule:
+    """The rule that a gate's arguments ask for.
+
+    at_least, at_most: absolute thresholds in the measure's unit; one or both.
+    compared_with: the view to compare with, and one of max_drop (how much worse is still good enough) and
+    min_gain (how much better it must be); neither is negative, both in the measure's unit.
+    decide: "point" by the estimate, "confident" by its interval; default "point" for thresholds,
+    "confident" for comparisons. confidence: above 0.5 and below 1.
+    bounds, measure, view: of what is gated.
+    Raises GateError with one line that says what is wrong and what to write.
+    """
+    for name, number in (
+        ("at_least", at_least),
+        ("at_most", at_most),
+        ("max_drop", max_drop),
+        ("min_gain", min_gain),
+        ("confidence", confidence),
+    ):
+        if number is not None or name == "confidence":
+            _check_number(measure, name, number)
+    if decide is None:
+        decide = "point" if compared_with is None else "confident"
+    rule = Rule(
+        at_least=None if at_least is None else float(at_least),
+        at_most=None if at_most is None else float(at_most),
+        compared_with=compared_with,
+        max_drop=None if max_drop is None else float(max_drop),
+        min_gain=None if min_gain is None else float(min_gain),
+        decide=decide,
+        confidence=float(confidence),
+    )
+    check_rule(rule, bounds=bounds, measure=measure, view=view)
+    return rule
+
+
+def check_rule(rule: Rule, *, bounds: tuple[float, float], measure: str, view: str) -> None:
+    """Raises GateError if the rule cannot decide this measure on this view."""
+    for name in ("at_least", "at_most", "max_drop", "min_gain"):
+        number = getattr(rule, name)
+        if number is not None:
+            _check_number(measure, name, number)
+    _check_number(measure, "confidence", rule.confidence)
+    if not 0.5 < rule.confidence < 1:
+        raise GateError(
+            f"{measure}: confidence must be above 0.5 and below 1, got {rule.confidence:g}. 0.95 is usual."
+        )
+    if rule.decide not in ("point", "confident"):
+        raise GateError(f'{measure}: decide must be "point" or "confident", got {rule.decide!r}.')
+    absolute = rule.at_least is not None or rule.at_most is not None
+    relative = rule.max_drop is not None or rule.min_gain is not None
+    if absolute and (relative or rule.compared_with is not None):
+        raise GateError(
+            f"{measure}: a gate has one kind of rule, got a threshold and a comparison. "
+            "Write two gates: one with at_least or at_most, one with compared_with."
+        )
+    if absolute:
+        _check_thresholds(rule, bounds, measure)
+    elif relative or rule.compared_with is not None:
+        _check_comparison(rule, bounds, measure, view)
+    else:
+        raise GateError(
+            f"{measure}: the gate has no rule. Give at_least, at_most, or compared_with with max_drop "
+            "or min_gain."
+        )
+
+
+def in_words(rule: Rule) -> str:
+    """The rule as a person reads it, e.g. "drop vs base at most 0.050"."""
+    if rule.max_drop is not None:
+        return f"drop vs {rule.compared_with} at most {rule.max_drop:.3f}"
+    if rule.min_gain is not None:
+        return f"gain over {rule.compared_with} at least {rule.min_gain:.3f}"
+    parts = []
+    if rule.at_least is not None:
+        parts.append(f"at least {rule.at_least:.3f}")
+    if rule.at_most is not None:
+        parts.append(f"at most {rule.at_most:.3f}")
+    return " and ".join(parts)
+
+
+def _check_number(measure: str, name: str, number: Any) -> None:
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        raise GateError(f"{measure}: {name} must be a number, got {number!r}.")
+    if not math.isfinite(number):
+        raise GateError(f"{measure}: {name} must be a finite number, got {number}.")
+
+
+def _check_thresholds(rule: Rule, bounds: tuple[float, float], measure: str) -> None:
+    low, high = bounds
+    for name, threshold in (("at_least", rule.at_least), ("at_most", rule.at_most)):
+        if threshold is not None and not low <= threshold <= high:
+            raise GateError(
+                f"{measure}: {name}={threshold:g} is outside what the measure can be, {low:g} to {high:g}."
+            )
+    if rule.at_least is not None and rule.at_most is not None and rule.at_least > rule.at_most:
+        raise GateError(
+            f"{measure}: nothing is at least {rule.at_least:g} and at most {rule.at_most:g}. Swap the two."
+        )
+
+
+def _check_comparison(rule: Rule, bounds: tuple[float, float], measure: str, view: str) -> None:
+    if rule.compared_with is None:
+        name = "max_drop" if rule.max_drop is not None else "min_gain"
+        raise GateError(
+            f'{measure}: {name} needs a view to compare with. Add compared_with="{VIEWS[0]}" or another view.'
+        )
+    if rule.compared_with not in VIEWS:
+        raise GateError(
+            f"{measure}: compared_with={rule.compared_with!r} is not a view. Views: {', '.join(VIEWS)}."
+        )
+    if rule.compared_with == view:
+        others = ", ".join(other for other in VIEWS if other != view)
+        raise GateError(f"{measure}: {view} is compared with itself. Compare with one of: {others}.")
+    if rule.max_drop is not None and rule.min_gain is not None:
+        raise GateError(
+            f"{measure}: max_drop and min_gain contradict each other. Keep max_drop to allow a small loss, "
+            "or min_gain to demand an improvement."
+        )
+    name, margin = ("max_drop", rule.max_drop) if rule.max_drop is not None else ("min_gain", rule.min_gain)
+    if margin is None:
+        raise GateError(
+            f"{measure}: compared_with={rule.compared_with!r} needs max_drop (how much worse is still good "
+            "enough) or min_gain (how much better it must be)."
+        )
+    if measure.endswith(("_loss", "_error")):
+        raise GateError(
+            f"{measure}: lower is better here, and {name} is for measures where higher is. Use at_most."
+        )
+    width = bounds[1] - bounds[0]
+    if not 0 <= margin < width:
+        raise GateError(
+            f"{measure}: {name}={margin:g} must be at least 0 and below {width:g}, the largest difference "
+            "there can be."
+        )

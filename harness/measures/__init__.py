@@ -1,0 +1,21 @@
+"""Outputs -> Scores. A measure gets callables that answer for a view, never a model."""
+
+from harness.measures.capability import CapabilityResult, CapabilityTask
+from harness.measures.classification import Classification, ConfusionMatrix
+from harness.measures.generation import Generation
+from harness.measures.judge import Judged, JudgedAnswer
+from harness.measures.measure import Measure
+from harness.measures.structure import RuleMeasure, Structure
+
+__all__ = [
+    "CapabilityResult",
+    "CapabilityTask",
+    "Classification",
+    "ConfusionMatrix",
+    "Generation",
+    "Judged",
+    "JudgedAnswer",
+    "Measure",
+    "RuleMeasure",
+    "Structure",
+]

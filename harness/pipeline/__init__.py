@@ -1,0 +1,6 @@
+"""Composes the rooms: recipe, data, engine, measures, gates, store. No pytest here."""
+
+from harness.pipeline.evaluation import RecipeRun
+from harness.pipeline.session import Places, Session
+
+__all__ = ["Places", "RecipeRun", "Session"]

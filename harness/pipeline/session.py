@@ -1,0 +1,341 @@
+"""One invocation of the harness: its recipes, the gates that were decided, and the run record they make."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.errors import HarnessError, RecipeError
+from harness.gates import decide, overall, rule_from
+from harness.measures import Measure
+from harness.pipeline.evaluation import RecipeRun
+from harness.pipeline.identity import provenance
+from harness.progress import Progress, Silent
+from harness.recipes import Recipe, find_recipes, load_recipe, resolved
+from harness.records import (
+    ADAPTER,
+    VIEWS,
+    GateResult,
+    MeasureResult,
+    Outcome,
+    RecipeResult,
+    Run,
+    Verdict,
+)
+from harness.statistics import estimate
+from harness.store import Store
+
+__all__ = ["Places", "Session"]
+
+_SAMPLES = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The folders of a project. root: where the ini file is; the others default to folders in it."""
+
+    root: Path
+    recipes: Path
+    capability: Path
+    rubrics: Path
+    store: Path
+    reports: Path
+
+    @classmethod
+    def below(cls, root: Path, **chosen: Path | None) -> Places:
+        """The default places in `root`, but for those that were chosen."""
+        defaults = {
+            "recipes": root / "fixtures" / "recipes",
+            "capability": root / "fixtures" / "capability",
+            "rubrics": root / "fixtures" / "rubrics",
+            "store": root / ".harness",
+            "reports": root / "reports",
+        }
+        return cls(root, **{**defaults, **{name: path for name, path in chosen.items() if path is not None}})
+
+
+@dataclass(slots=True)
+class _Record:
+    """What a run has gathered on one recipe."""
+
+    recipe: Recipe
+    run: RecipeRun
+    gates: list[GateResult] = field(default_factory=list)
+    measures: dict[str, Measure] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+class Session:
+    """Opens recipes, decides gates, and ends in a Run.
+
+    One recipe is open at a time: opening another closes the model of the one before.
+    """
+
+    def __init__(
+        self,
+        places: Places,
+        *,
+        device: str | None = None,
+        allow_training: bool = True,
+        progress: Progress | None = None,
+        environ: Mapping[str, str] = os.environ,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.places = places
+        self.device = device
+        self.allow_training = allow_training
+        self.progress = progress or Silent()
+        self.environ = environ
+        self.started_at = now()
+        self._started = time.monotonic()
+        self._records: dict[str, _Record] = {}
+        self._open: RecipeRun | None = None
+
+    @property
+    def used(self) -> bool:
+        """Whether any recipe was opened."""
+        return bool(self._records)
+
+    def recipe_names(self) -> tuple[str, ...]:
+        """The recipes there are. Raises RecipeError if the folder is absent."""
+        return tuple(find_recipes(self.places.recipes))
+
+    def load(self, name: str) -> Recipe:
+        """Raises RecipeError for an unknown recipe or one that cannot be used."""
+        files = find_recipes(self.places.recipes)
+        if name not in files:
+            known = ", ".join(files) or "none"
+            raise RecipeError(f"there is no recipe {name!r} in {self.places.recipes}; it has: {known}")
+        return load_recipe(files[name])
+
+    def open(self, name: str) -> RecipeRun:
+        """The recipe's run; the same object each time."""
+        record = self._records.get(name)
+        if record is None:
+            recipe = self.load(name)
+            run = RecipeRun(
+                recipe,
+                store=Store(self.places.store),
+                progress=self.progress,
+                device=self.device,
+                allow_training=self.allow_training,
+                capability_folder=self.places.capability,
+                rubrics_folder=self.places.rubrics,
+                environ=self.environ,
+            )
+            record = self._records[name] = _Record(recipe, run)
+        if self._open is not None and self._open is not record.run:
+            self._open.close()
+        self._open = record.run
+        return record.run
+
+    def gate(
+        self,
+        name: str,
+        measure: Measure,
+        *,
+        test: str,
+        view: str = ADAPTER,
+        at_least: float | None = None,
+        at_most: float | None = None,
+        compared_with: str | None = None,
+        max_drop: float | None = None,
+        min_gain: float | None = None,
+        decide_by: Literal["point", "confident"] | None = None,
+        confidence: float = 0.95,
+    ) -> Verdict:
+        """Decide a gate of recipe `name` and keep the verdict. Arguments as harness.gates.rule_from.
+
+        Raises GateError for arguments that make no rule, and what measuring raises.
+        """
+        rule = rule_from(
+            at_least=at_least,
+            at_most=at_most,
+            compared_with=compared_with,
+            max_drop=max_drop,
+            min_gain=min_gain,
+            decide=decide_by,
+            confidence=confidence,
+            bounds=measure.bounds,
+            measure=measure.name,
+            view=view,
+        )
+        scores = measure.scores(view)
+        baseline = measure.scores(compared_with) if compared_with is not None else None
+        record = self._records[name]
+        verdict = decide(rule, scores, baseline, view=view, seed=record.recipe.seed)
+        record.measures.setdefault(measure.name, measure)
+        record.gates.append(GateResult(self._gate_id(record, name, test, measure.name), test, verdict))
+        return verdict
+
+    @property
+    def opened(self) -> tuple[str, ...]:
+        """The recipes that were opened, in order."""
+        return tuple(self._records)
+
+    def gates(self, name: str) -> tuple[GateResult, ...]:
+        """The gates of a recipe that were decided so far."""
+        return tuple(self._records[name].gates)
+
+    def problem(self, name: str, text: str) -> None:
+        """Something that keeps a recipe from being judged; its outcome cannot be pass."""
+        self._records[name].problems.append(text)
+
+    def close(self) -> None:
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+    def finish(self, problems: Sequence[str] = ()) -> Run:
+        """The run record. problems: what keeps the whole run from passing, e.g. tests that did not run."""
+        recipes = tuple(self._result(name, record) for name, record in self._records.items())
+        return Run(
+            run_id=self.run_id,
+            outcome=run_outcome(recipes, problems),
+            started_at=self.started_at.isoformat(timespec="seconds"),
+            duration_seconds=round(time.monotonic() - self._started, 3),
+            provenance=provenance(self.places.root, self.environ),
+            recipes=recipes,
+            problems=tuple(problems),
+        )
+
+    @property
+    def run_id(self) -> str:
+        """Sorts by time; the process id tells runs of the same second apart."""
+        return f"{self.started_at:%Y%m%d-%H%M%S}-{os.getpid()}"
+
+    @staticmethod
+    def _gate_id(record: _Record, name: str, test: str, measure: str) -> str:
+        short = re.sub(r"\[.*", "", test.rpartition("::")[2])
+        base = f"{name}/{short}/{measure}"
+        taken = sum(gate.id == base or gate.id.startswith(f"{base}#") for gate in record.gates)
+        return f"{base}#{taken + 1}" if taken else base
+
+    def _result(self, name: str, record: _Record) -> RecipeResult:
+        run = record.run
+        adapter = run.adapter_if_known()
+        return RecipeResult(
+            name=name,
+            base=record.recipe.base.model,
+            fingerprint=run.fingerprint_if_known() or "",
+            adapter_digest=None if adapter is None else adapter.digest,
+            from_store=run.from_store,
+            training=run.training(),
+            measures=tuple(_measured(record)),
+            gates=tuple(record.gates),
+            description=record.recipe.description,
+            problem="\n".join(record.problems) or None,
+            config=resolved(record.recipe),
+            data=_data_facts(run),
+            samples=tuple(_samples(run)),
+        )
+
+
+def merged(runs: Sequence[Run], problems: Sequence[str]) -> Run:
+    """One run of what several processes did, each with recipes of its own.
+
+    Raises ValueError where there is no run or two processes report the same recipe.
+    """
+    if not runs:
+        raise ValueError("there is no run to merge")
+    recipes = tuple(sorted((r for run in runs for r in run.recipes), key=lambda r: r.name))
+    if len({recipe.name for recipe in recipes}) != len(recipes):
+        raise ValueError("two processes report the same recipe")
+    all_problems = tuple(dict.fromkeys([p for run in runs for p in run.problems] + list(problems)))
+    first = min(runs, key=lambda run: run.started_at)
+    return replace(
+        first,
+        outcome=run_outcome(recipes, all_problems),
+        duration_seconds=max(run.duration_seconds for run in runs),
+        recipes=recipes,
+        problems=all_problems,
+    )
+
+
+def run_outcome(recipes: Sequence[RecipeResult], problems: Sequence[str]) -> Outcome:
+    """Pass only if every gate of every recipe passed, there was at least one, and nothing else went wrong."""
+    outcomes = [gate.verdict.outcome for recipe in recipes for gate in recipe.gates]
+    if problems or any(recipe.problem is not None or not recipe.gates for recipe in recipes):
+        outcomes.append(Outcome.INCOMPLETE)
+    return overall(outcomes)
+
+
+def _measured(record: _Record) -> list[MeasureResult]:
+    """Every gated measure, on every view that was measured for it."""
+    results = []
+    for name, measure in record.measures.items():
+        for view in VIEWS:
+            if view not in measure.computed_views and not _known_for(record.run, name, view):
+                continue
+            try:
+                scores = measure.scores(view)
+                problem = scores.problem()
+                value = None if problem else estimate(scores, confidence=0.95, seed=record.recipe.seed)
+            except HarnessError as error:
+                results.append(MeasureResult(name, view, None, None, None, 0, 0, note=str(error)))
+                continue
+            results.append(
+                MeasureResult(
+                    name=name,
+                    view=view,
+                    value=value.value if value else None,
+                    low=value.low if value else None,
+                    high=value.high if value else None,
+                    n=len(scores.ids),
+                    n_unscored=scores.n_unscored,
+                    method=value.method if value else "",
+                    note="; ".join(filter(None, (problem, scores.note))),
+                )
+            )
+    return results
+
+
+def _known_for(run: RecipeRun, measure: str, view: str) -> bool:
+    """Whether another gate already made the answers that this measure needs, so that the view costs nothing."""
+    family = measure.partition(".")[0]
+    if family == "classification":
+        return view in (run.outputs if measure.startswith("classification.generated") else run.choices)
+    return family in ("generation", "structure") and view in run.outputs
+
+
+def _data_facts(run: RecipeRun) -> dict[str, Any]:
+    try:
+        splits = run.splits
+    except HarnessError:
+        return {}
+    counts = {"train": len(splits.train), "validation": len(splits.validation), "test": len(splits.test)}
+    return {split: {"examples": n, "sha256": run.data_digests[split]} for split, n in counts.items()}
+
+
+def _samples(run: RecipeRun) -> list[dict[str, Any]]:
+    """A few test examples with every view's answer, spread over the test set."""
+    answers: dict[str, Mapping[str, str]] = {
+        view: dict(zip(outputs.ids, outputs.texts, strict=True)) for view, outputs in run.outputs.items()
+    }
+    if not answers:
+        answers = {
+            view: {
+                example_id: choices.options[max(range(len(row)), key=row.__getitem__)]
+                for example_id, row in zip(choices.ids, choices.log_likelihoods, strict=True)
+            }
+            for view, choices in run.choices.items()
+        }
+    if not answers:
+        return []
+    test = run.splits.test
+    chosen = test[:: max(1, len(test) // _SAMPLES)][:_SAMPLES]
+    return [
+        {
+            "id": example.id,
+            "prompt": next(m.content for m in reversed(example.messages) if m.role == "user"),
+            "expected": example.expected,
+            "answers": {view: answers[view].get(example.id) for view in VIEWS if view in answers},
+        }
+        for example in chosen
+    ]

@@ -1,0 +1,62 @@
+"""Options, ini keys and environment variables, and which of them wins: option, environment, ini, default."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+__all__ = ["add_options", "device_of", "folder_of"]
+
+_FOLDERS = {
+    "store": "adapters and results that are computed once (default: .harness)",
+    "report_dir": "where a run's report goes (default: reports)",
+    "recipes": "recipe files (default: fixtures/recipes)",
+    "capability": "capability tasks (default: fixtures/capability)",
+    "rubrics": "judge rubrics (default: fixtures/rubrics)",
+}
+_FOLDERS_WITH_OPTION = ("store", "report_dir")
+
+
+def add_options(parser: pytest.Parser) -> None:
+    group = parser.getgroup("harness", "adapter harness")
+    group.addoption(
+        "--harness-recipe",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="run only this recipe; a glob such as 'tickets_*' is allowed, and the option may be repeated",
+    )
+    for name in _FOLDERS_WITH_OPTION:
+        group.addoption(f"--harness-{name.replace('_', '-')}", metavar="DIR", help=_FOLDERS[name])
+    group.addoption(
+        "--harness-no-train",
+        action="store_true",
+        help="fail where an adapter is not in the store, instead of training it",
+    )
+    group.addoption(
+        "--harness-device",
+        metavar="DEVICE",
+        help="cpu, cuda or cuda:N (default: the first GPU, else the CPU)",
+    )
+    for name, text in _FOLDERS.items():
+        parser.addini(f"harness_{name}", text, default=None)
+    parser.addini("harness_device", "cpu, cuda or cuda:N", default=None)
+
+
+def folder_of(config: pytest.Config, name: str) -> Path | None:
+    """The folder that was chosen for `name`, or None for the default.
+
+    An option is relative to where pytest was started, everything else to the ini file's folder.
+    """
+    option = config.getoption(f"harness_{name}", None)
+    if option:
+        return config.invocation_params.dir / Path(option).expanduser()
+    chosen = os.environ.get(f"HARNESS_{name.upper()}") or config.getini(f"harness_{name}")
+    return config.rootpath / Path(chosen).expanduser() if chosen else None
+
+
+def device_of(config: pytest.Config) -> str | None:
+    chosen = config.getoption("harness_device") or os.environ.get("HARNESS_DEVICE")
+    return chosen or config.getini("harness_device") or None

@@ -1,0 +1,88 @@
+"""Progress of long work: a line that changes in a terminal, a line each 10 % elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import TextIO
+
+import pytest
+
+from harness.progress import Progress, Silent
+
+__all__ = ["TerminalProgress", "progress_for"]
+
+_SECONDS_BETWEEN = 0.2
+
+
+def progress_for(config: pytest.Config) -> Progress:
+    """Where the user looks; workers of pytest-xdist have no terminal."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or hasattr(config, "workerinput"):
+        return Silent()
+    return TerminalProgress(config, reporter)
+
+
+class TerminalProgress:
+    """Writes past pytest's capturing, to where pytest itself reports."""
+
+    def __init__(self, config: pytest.Config, reporter: pytest.TerminalReporter) -> None:
+        self._config = config
+        self._reporter = reporter
+        self._task = ""
+        self._total = 0
+        self._started = 0.0
+        self._shown = 0.0
+        self._tenths = 0
+        self._open = False
+
+    def start(self, task: str, total: int) -> None:
+        self._task, self._total = task, total
+        self._started = time.monotonic()
+        self._shown = 0.0
+        self._tenths = 0
+        self.advance(0)
+
+    def advance(self, done: int, note: str = "") -> None:
+        now = time.monotonic()
+        terminal = self._reporter.isatty
+        tenths = 10 * done // self._total if self._total else 0
+        if terminal and (now - self._shown < _SECONDS_BETWEEN and done != self._total):
+            return
+        if not terminal and tenths <= self._tenths:
+            return
+        self._shown, self._tenths = now, tenths
+        text = f"{self._task}  {done}/{self._total}" if self._total else f"{self._task}  {done}"
+        left = self._left(done, now - self._started)
+        self._write("  ".join(filter(None, (text, note, left))), changing=terminal)
+
+    def finish(self, note: str = "") -> None:
+        seconds = f"{time.monotonic() - self._started:.0f} s"
+        self._write("  ".join(filter(None, (self._task, note, seconds))), changing=False)
+
+    def message(self, line: str) -> None:
+        self._write(line, changing=False)
+
+    def _left(self, done: int, elapsed: float) -> str:
+        if not self._total or not done or done >= self._total:
+            return ""
+        left = elapsed / done * (self._total - done)
+        return f"{left:.0f} s left" if left < 100 else f"{left / 60:.0f} min left"
+
+    def _write(self, line: str, *, changing: bool) -> None:
+        with self._uncaptured() as stream:
+            if self._open:
+                stream.write("\r\x1b[2K")
+            elif self._reporter.currentfspath is not None or self._reporter.isatty:
+                self._reporter.ensure_newline()
+            stream.write(line if changing else f"{line}\n")
+            stream.flush()
+        self._open = changing
+
+    @contextlib.contextmanager
+    def _uncaptured(self) -> Iterator[TextIO]:
+        capture = self._config.pluginmanager.get_plugin("capturemanager")
+        suspended = capture.global_and_fixture_disabled() if capture is not None else contextlib.nullcontext()
+        with suspended:
+            yield self._reporter._tw._file

@@ -1,0 +1,86 @@
+"""The end of a run: report files, and the table of gates in the terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from harness.errors import StoreError
+from harness.records import Run
+from harness.report import gates_table, headline, report_html, report_json, summary_md
+
+__all__ = ["print_summary", "write_report"]
+
+_COLOURS = {"passed": "green", "failed": "red", "inconclusive": "yellow", "incomplete": "yellow"}
+
+
+def write_report(run: Run, reports: Path) -> Path:
+    """reports/<run id>/ with report.json, report.html and summary.md; reports/latest points there.
+
+    Raises StoreError if the files cannot be written.
+    """
+    folder = reports / run.run_id
+    partial = reports / f".{run.run_id}"
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+        for name, text in (
+            ("summary.md", summary_md(run)),
+            ("report.html", report_html(run)),
+            ("report.json", report_json(run)),
+        ):
+            (partial / name).write_text(text, encoding="utf-8")
+        os.replace(partial, folder)
+        latest = reports / f".latest-{os.getpid()}"
+        with contextlib.suppress(FileNotFoundError):
+            latest.unlink()
+        latest.symlink_to(run.run_id, target_is_directory=True)
+        os.replace(latest, reports / "latest")
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise StoreError(
+            f"{folder}: the report cannot be written ({error.strerror}). Choose a folder with --harness-report-dir."
+        ) from error
+    return folder
+
+
+def print_summary(
+    run: Run, folder: Path | None, problems: Sequence[str], reporter: pytest.TerminalReporter
+) -> None:
+    """One table of gates, why those that did not pass did not, and where the report is."""
+    rows = gates_table(run)
+    reporter.section("adapter harness")
+    heads = ("recipe", "measure", "value [interval]", "rule")
+    columns = [tuple(row[:4]) for row in rows]
+    widths = [max(len(line[k]) for line in (heads, *columns)) for k in range(4)]
+    if rows:
+        reporter.write_line(
+            "  ".join(h.ljust(w) for h, w in zip(heads, widths, strict=True)) + "  verdict", bold=True
+        )
+    for row, cells in zip(rows, columns, strict=True):
+        reporter.write("  ".join(cell.ljust(w) for cell, w in zip(cells, widths, strict=True)) + "  ")
+        reporter.write_line(row.verdict, **{_COLOURS[row.verdict]: True})
+    for row in rows:
+        if row.verdict != "passed":
+            reporter.write_line("")
+            reporter.write_line(f"{row.recipe}  {row.measure}: {row.reason}")
+    for recipe in run.recipes:
+        if recipe.problem:
+            reporter.write_line("")
+            reporter.write_line(f"{recipe.name}: {recipe.problem}", yellow=True)
+    for problem in problems:
+        reporter.write_line(problem, yellow=True)
+    reporter.write_line("")
+    reporter.write_line(headline(run), bold=True)
+    if folder is not None:
+        reporter.write_line(f"report: {_shown(folder / 'report.html')}")
+
+
+def _shown(path: Path) -> str:
+    with contextlib.suppress(ValueError):
+        return str(path.relative_to(Path.cwd()))
+    return str(path)

@@ -1,0 +1,211 @@
+"""What one pytest session knows: options, the harness session behind the fixtures, and how tests went."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+
+import pytest
+
+from harness.errors import HarnessError, TrainingInterrupted
+from harness.pytest_plugin.options import device_of, folder_of
+
+if TYPE_CHECKING:
+    from harness.pipeline import Places, Session
+    from harness.records import Run
+
+__all__ = ["STATE", "State"]
+
+_WORKER_RUN = "harness_run"
+
+
+class State:
+    """One per pytest.Config. Nothing of the harness is imported before a recipe is used."""
+
+    current: ClassVar[State | None] = None
+    """The innermost session, for the one hook that pytest calls without a config."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.worker = hasattr(config, "workerinput")
+        self._before, State.current = State.current, self
+        self._loaded: set[str] = set()
+        self._choosing = False
+        self._deselected: Counter[str] = Counter()
+        self._skipped: Counter[str] = Counter()
+        self._failed: dict[str, list[str]] = {}
+        self._problems: list[str] = []
+        self._from_workers: list[Run] = []
+        self.run: Run | None = None
+        self.report_folder: Any = None
+
+    @cached_property
+    def places(self) -> Places:
+        from harness.pipeline import Places
+
+        return Places.below(
+            self.config.rootpath,
+            recipes=folder_of(self.config, "recipes"),
+            capability=folder_of(self.config, "capability"),
+            rubrics=folder_of(self.config, "rubrics"),
+            store=folder_of(self.config, "store"),
+            reports=folder_of(self.config, "report_dir"),
+        )
+
+    @cached_property
+    def session(self) -> Session:
+        from harness.pipeline import Session
+        from harness.pytest_plugin.progress import progress_for
+
+        return Session(
+            self.places,
+            device=device_of(self.config),
+            allow_training=not self.config.getoption("harness_no_train"),
+            progress=progress_for(self.config),
+        )
+
+    def check_options(self) -> None:
+        """UsageError for a --harness-recipe that matches nothing: here it is one clean line and exit status 4."""
+        wanted = self.config.getoption("harness_recipe")
+        if not wanted:
+            return
+        try:
+            names = self.session.recipe_names()
+        except HarnessError as error:
+            raise pytest.UsageError(f"--harness-recipe: {error}") from None
+        for pattern in wanted:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                raise pytest.UsageError(
+                    f"--harness-recipe {pattern}: no recipe in {self.places.recipes} matches; "
+                    f"it has: {', '.join(names) or 'none'}"
+                )
+
+    def load(self, name: str) -> None:
+        """Check a recipe once, at collection."""
+        if name not in self._loaded:
+            self.session.load(name)
+            self._loaded.add(name)
+
+    @contextlib.contextmanager
+    def choosing_recipes(self) -> Iterator[None]:
+        """Tests deselected meanwhile belong to recipes that were not asked for, which makes nothing incomplete."""
+        self._choosing = True
+        try:
+            yield
+        finally:
+            self._choosing = False
+
+    @contextlib.contextmanager
+    def reporting(self, recipe: str) -> Iterator[None]:
+        """Errors of the harness become the recipe's problem, and a test error of one message."""
+        try:
+            yield
+        except TrainingInterrupted as error:
+            self._note(recipe, str(error))
+            self.interrupted(error)
+        except HarnessError as error:
+            self._note(recipe, str(error))
+            pytest.fail(str(error), pytrace=False)
+
+    def problem(self, item: pytest.Item, text: str) -> None:
+        from harness.pytest_plugin.selection import recipe_of
+
+        recipe = recipe_of(item)
+        if recipe is not None:
+            self._note(recipe, text)
+
+    def _note(self, recipe: str, text: str) -> None:
+        if recipe in self.session.opened:
+            self.session.problem(recipe, text)
+        else:
+            self._problems.append(f"{recipe}: {text}")
+
+    def interrupted(self, error: TrainingInterrupted) -> NoReturn:
+        self._problems.append(str(error))
+        pytest.exit(str(error), returncode=pytest.ExitCode.INTERRUPTED)
+
+    def deselected(self, item: pytest.Item) -> None:
+        from harness.pytest_plugin.selection import recipe_of
+
+        recipe = recipe_of(item)
+        if recipe is not None and not self._choosing:
+            self._deselected[recipe] += 1
+
+    def reported(self, report: pytest.TestReport, recipe: str) -> None:
+        if report.skipped:
+            self._skipped[recipe] += 1
+        elif report.failed:
+            self._failed.setdefault(recipe, []).append(report.nodeid)
+
+    def worker_ended(self, node: Any) -> None:
+        """Controller: take over a worker's run; one that sent nothing makes the whole run incomplete."""
+        from harness.report import read_report
+
+        output = getattr(node, "workeroutput", None)
+        if output is None:
+            self._problems.append(f"worker {node.gateway.id} ended without its results")
+        elif output.get(_WORKER_RUN):
+            self._from_workers.append(read_report(output[_WORKER_RUN]))
+
+    def finish(self, session: pytest.Session) -> None:
+        """Make the run record; the process that the user started writes the report."""
+        from harness.errors import StoreError
+
+        if "session" in self.__dict__ and self.session.used and not self.config.option.collectonly:
+            self.session.close()
+            self._note_selection(self.session.opened)
+            self.run = self.session.finish(self._problems)
+        if self.worker:
+            if self.run is not None:
+                from harness.report import report_json
+
+                self.config.workeroutput[_WORKER_RUN] = report_json(self.run)  # type: ignore[attr-defined]
+            return
+        if self._from_workers:
+            from harness.pipeline.session import merged
+
+            self.run = merged(self._from_workers, self._problems)
+        if self.run is None:
+            return
+        from harness.pytest_plugin.reporting import write_report
+
+        try:
+            self.report_folder = write_report(self.run, self.places.reports)
+        except StoreError as error:
+            self._problems.append(str(error))
+            session.exitstatus = session.exitstatus or pytest.ExitCode.INTERNAL_ERROR
+        if self._problems and session.exitstatus == pytest.ExitCode.OK:
+            # A run that is not complete must not look like one that passed.
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _note_selection(self, recipes: Any) -> None:
+        """A recipe whose tests did not all run to a verdict has none."""
+        for recipe in recipes:
+            for count, what in ((self._deselected[recipe], "deselected"), (self._skipped[recipe], "skipped")):
+                if count:
+                    self.session.problem(
+                        recipe, f"{count} of its tests were {what}; run them all for a verdict."
+                    )
+            gated = {g.test for g in self.session.gates(recipe)}
+            for test in self._failed.get(recipe, ()):
+                if test not in gated:
+                    self.session.problem(recipe, f"{test} failed.")
+
+    def summarize(self, reporter: pytest.TerminalReporter) -> None:
+        if self.worker or self.run is None:
+            return
+        from harness.pytest_plugin.reporting import print_summary
+
+        print_summary(self.run, self.report_folder, self._problems, reporter)
+
+    def close(self) -> None:
+        if "session" in self.__dict__:
+            self.session.close()
+        State.current = self._before
+
+
+STATE: pytest.StashKey[State] = pytest.StashKey()

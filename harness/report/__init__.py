@@ -1,0 +1,21 @@
+"""Run -> report.json, report.html, summary.md: strings in, strings out. No disk, no clock, no network."""
+
+from __future__ import annotations
+
+from harness.report.json_form import read_report, report_json
+from harness.report.page import report_html
+from harness.report.rows import GateRow, gates_table
+from harness.report.summary import summary_md
+from harness.report.wording import format_value, headline, recipe_headline
+
+__all__ = [
+    "GateRow",
+    "format_value",
+    "gates_table",
+    "headline",
+    "read_report",
+    "recipe_headline",
+    "report_html",
+    "report_json",
+    "summary_md",
+]

@@ -1,0 +1,207 @@
+"""Where the marks of a chart lie, in percent of its width and height. The templates only draw them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from harness.records import TrainingSummary, Verdict
+from harness.report.wording import VERDICT_WORDS, digits_of, number, signed, target, typographic, view_title
+
+__all__ = ["IntervalBar", "LossCurve", "interval_bar", "loss_curve"]
+
+_STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0)
+# More points than a chart is wide only make the file larger.
+_MOST_POINTS = 240
+# Sums and differences of larger numbers could overflow.
+_LARGEST = 1e100
+# Room for the marks at both ends, in percent.
+_EDGE = 2.0
+
+
+class Mark(NamedTuple):
+    """at: percent from the left. anchor: how its label is aligned, so that it stays inside."""
+
+    at: float
+    label: str
+    anchor: str
+
+
+class IntervalBar(NamedTuple):
+    """An estimate, its interval and its bar on one scale.
+
+    zone: from and to of the part of the scale that meets the rule, or None where the rule does not say.
+    title: all of it in words, for those who do not see the drawing.
+    """
+
+    estimate: float
+    low: float | None
+    high: float | None
+    target: Mark | None
+    zone: tuple[float, float] | None
+    ends: tuple[Mark, ...]
+    zero: float | None
+    title: str
+
+
+class Series(NamedTuple):
+    """points: "x,y x,y ..." for a polyline in a box of 100 by 100. last: position of the last point."""
+
+    points: str
+    dots: tuple[tuple[float, float], ...]
+    last: tuple[float, float]
+    label: str
+
+
+class LossCurve(NamedTuple):
+    """x_ticks and y_ticks: (percent, label). averaged: training steps behind a drawn point."""
+
+    training: Series | None
+    validation: Series | None
+    x_ticks: tuple[tuple[float, str], ...]
+    y_ticks: tuple[tuple[float, str], ...]
+    averaged: int
+    title: str
+
+
+def interval_bar(verdict: Verdict) -> IntervalBar | None:
+    """The drawing of a gate: the measure against its threshold, or the difference against its margin.
+
+    None where nothing was measured, and for numbers that no scale of a chart could hold.
+    """
+    compared = verdict.compared_with is not None
+    value = verdict.difference if compared else verdict.value
+    low = verdict.difference_low if compared else verdict.low
+    high = verdict.difference_high if compared else verdict.high
+    if value is None:
+        return None
+    if low is None or high is None:
+        low = high = None
+    bar = target(verdict)
+    digits = digits_of(verdict.measure)
+    numbers = [x for x in (value, low, high, bar) if x is not None]
+    if max(map(abs, numbers)) > _LARGEST:
+        return None
+    left, right = _difference_scale(numbers) if compared else _value_scale(verdict.measure, numbers)
+
+    def at(x: float) -> float:
+        return round(_EDGE + (100 - 2 * _EDGE) * (x - left) / (right - left), 2)
+
+    def mark(x: float, label: str) -> Mark:
+        place = at(x)
+        return Mark(place, label, "start" if place < 12 else "end" if place > 88 else "middle")
+
+    write = signed if compared else number
+    ends = [mark(left, _tick(left, plus=compared)), mark(right, _tick(right, plus=compared))]
+    if compared:
+        ends.insert(1, mark(0.0, "0"))
+    return IntervalBar(
+        estimate=at(value),
+        low=None if low is None else at(low),
+        high=None if high is None else at(high),
+        target=None if bar is None else mark(bar, typographic(write(bar, digits))),
+        zone=_zone(verdict, None if bar is None else at(bar)),
+        ends=tuple(ends),
+        zero=at(0.0) if compared else None,
+        title=_words(verdict, value, low, high, (left, right)),
+    )
+
+
+def _zone(verdict: Verdict, bar: float | None) -> tuple[float, float] | None:
+    if bar is None or " and " in verdict.rule:
+        return None
+    if verdict.rule.startswith("at most"):
+        return (_EDGE, bar)
+    if verdict.rule.startswith(("at least", "drop ", "gain ")):
+        return (bar, 100 - _EDGE)
+    return None
+
+
+def _value_scale(measure: str, numbers: Sequence[float]) -> tuple[float, float]:
+    if measure.startswith("judge.") and all(1 <= x <= 5 for x in numbers):
+        return 1.0, 5.0
+    if all(0 <= x <= 1 for x in numbers):
+        return 0.0, 1.0
+    lowest, highest = min(0.0, *numbers), max(0.0, *numbers)
+    room = 0.1 * (highest - lowest)
+    return (lowest - room if lowest < 0 else 0.0), (highest + room if highest > 0 else 0.0)
+
+
+def _difference_scale(numbers: Sequence[float]) -> tuple[float, float]:
+    """As far to the left as to the right of zero, so that a loss looks like a loss."""
+    widest = 1.1 * max(abs(x) for x in numbers)
+    reach = next((step for step in _STEPS if step >= widest), widest)
+    return -reach, reach
+
+
+def _tick(x: float, *, plus: bool = False) -> str:
+    text = f"{x:.3g}"
+    return typographic(f"+{text}" if plus and x > 0 else text)
+
+
+def _words(
+    verdict: Verdict, value: float, low: float | None, high: float | None, scale: tuple[float, float]
+) -> str:
+    digits = digits_of(verdict.measure)
+    write = number if verdict.compared_with is None else signed
+    what = "Estimate"
+    if verdict.compared_with is not None:
+        what = f"Difference to {view_title(verdict.compared_with)}"
+    parts = [f"{what} {write(value, digits)}"]
+    if low is not None and high is not None:
+        parts.append(f"interval {write(low, digits)} to {write(high, digits)}")
+    parts.append(f"on a scale from {_tick(scale[0])} to {_tick(scale[1])}")
+    return f"{', '.join(parts)}. Rule: {verdict.rule}. Verdict: {VERDICT_WORDS[verdict.outcome]}."
+
+
+def loss_curve(training: TrainingSummary) -> LossCurve | None:
+    """Training and validation loss by step; None where neither was recorded, or beyond any scale."""
+    points = [*training.loss, *training.validation_loss]
+    if not points or max(abs(loss) for _, loss in points) > _LARGEST:
+        return None
+    last_step = max(1, *(step for step, _ in points))
+    losses = [loss for _, loss in points]
+    bottom, top, ticks = _loss_axis(min(losses), max(losses))
+    averaged = math.ceil(len(training.loss) / _MOST_POINTS) or 1
+
+    def place(step: float, loss: float) -> tuple[float, float]:
+        return round(100 * step / last_step, 2), round(100 * (top - loss) / (top - bottom), 2)
+
+    def series(points: Sequence[tuple[float, float]], label: str, *, dots: bool) -> Series | None:
+        if not points:
+            return None
+        places = tuple(place(*point) for point in points)
+        line = " ".join(f"{x:g},{y:g}" for x, y in places)
+        return Series(line, places if dots or len(places) == 1 else (), places[-1], label)
+
+    words = []
+    for label, recorded in (("Training", training.loss), ("Validation", training.validation_loss)):
+        if recorded:
+            (first_step, first), (step, loss) = recorded[0], recorded[-1]
+            words.append(f"{label} loss {first:.3f} at step {first_step}, {loss:.3f} at step {step}.")
+    return LossCurve(
+        training=series(_averages(training.loss, averaged), "training", dots=False),
+        validation=series(training.validation_loss, "validation", dots=True),
+        x_ticks=((0.0, "0"), (50.0, f"{last_step / 2:,g}"), (100.0, f"{last_step:,}")),
+        y_ticks=tuple((place(0, tick)[1], f"{tick:g}") for tick in ticks),
+        averaged=averaged,
+        title=" ".join(words),
+    )
+
+
+def _averages(points: Sequence[tuple[int, float]], size: int) -> list[tuple[float, float]]:
+    """Each `size` points in a row as one: the last one's step, the mean of their losses."""
+    runs = [points[k : k + size] for k in range(0, len(points), size)]
+    return [(run[-1][0], math.fsum(loss for _, loss in run) / len(run)) for run in runs]
+
+
+def _loss_axis(lowest: float, highest: float) -> tuple[float, float, list[float]]:
+    """From zero (or the lowest loss, if below) to a round number above the highest, in 2 to 5 steps."""
+    lowest = min(0.0, lowest)
+    span = highest - lowest or 1.0
+    size = 10.0 ** math.floor(math.log10(span))
+    step = next(m * size for m in (0.25, 0.5, 1.0, 2.5) if span / (m * size) <= 5)
+    first, last = math.floor(lowest / step), max(1, math.ceil(highest / step))
+    ticks = [round(k * step, 12) for k in range(first, last + 1)]
+    return ticks[0], ticks[-1], ticks

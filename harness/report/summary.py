@@ -1,0 +1,106 @@
+"""Run -> the Markdown of a GitHub job summary, which also fits into a pull request's comment."""
+
+from __future__ import annotations
+
+import re
+
+from harness.records import RecipeResult, Run
+from harness.report.json_form import read_report, report_json
+from harness.report.rows import GateRow, recipe_rows
+from harness.report.wording import (
+    duration,
+    headline,
+    is_ready,
+    moment,
+    one_line,
+    recipe_headline,
+    recipe_is_ready,
+)
+
+__all__ = ["LARGEST_SUMMARY", "summary_md"]
+
+# A comment may have 65,536 characters; in bytes and with some room.
+LARGEST_SUMMARY = 60_000
+
+_MARKS = {"passed": "✅", "failed": "❌", "inconclusive": "❔", "incomplete": "⚠️"}
+_SPECIAL = re.compile(r"[\\`*_\[\]#!|~$]")
+_LONGEST_PROBLEM = 600
+_ROW_LIMITS = (None, 400, 200, 100, 50, 25, 10, 5, 2, 1, 0)
+
+
+def summary_md(run: Run) -> str:
+    """Headline, problems, and a table of gates for each recipe, what did not pass first.
+
+    Always under 60,000 bytes in UTF-8: gates that do not fit are counted, passed ones being left out first.
+    Text of models and files is shown as text: no markup, mention, link or workflow command comes of it.
+    Raises ReportError where report_json does.
+    """
+    run = read_report(report_json(run))
+    for limit in _ROW_LIMITS:
+        text = _render(run, limit)
+        if len(text.encode("utf-8", "surrogatepass")) < LARGEST_SUMMARY:
+            return text
+    return _cut(text)
+
+
+def _render(run: Run, limit: int | None) -> str:
+    lines = [f"## {_mark(is_ready(run))} {_escape(headline(run))}", ""]
+    name, started = (_escape(one_line(text, 100)) for text in (run.run_id, moment(run.started_at)))
+    lines += [f"Run {name}, started {started}, took {duration(run.duration_seconds)}.", ""]
+    if run.problems:
+        lines += [*map(_problem, run.problems), ""]
+    for recipe in run.recipes:
+        lines += _recipe(recipe, limit)
+    if any(recipe.gates for recipe in run.recipes):
+        lines.append(
+            "Figures are estimates with their intervals in brackets; for a comparison, the paired difference "
+            "to the other view. The full report is `report.html`."
+        )
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _recipe(recipe: RecipeResult, limit: int | None) -> list[str]:
+    name = _escape(one_line(recipe.name, 100))
+    lines = [f"### {_mark(recipe_is_ready(recipe))} {name}: {_escape(recipe_headline(recipe))}", ""]
+    if recipe.problem is not None:
+        lines += [_problem(recipe.problem), ""]
+    rows = recipe_rows(recipe)
+    shown = rows if limit is None else rows[:limit]
+    if shown:
+        lines += ["| Verdict | Measure | Figure | Rule | Reason |", "| :-- | :-- | :-- | :-- | :-- |"]
+        lines += [_row(row) for row in shown]
+        lines.append("")
+    if len(shown) < len(rows):
+        lines += [f"{len(rows) - len(shown)} more gates are in report.html.", ""]
+    return lines
+
+
+def _problem(text: str) -> str:
+    return f"- **Problem:** {_escape(one_line(text, _LONGEST_PROBLEM))}"
+
+
+def _row(row: GateRow) -> str:
+    cells = [f"{_MARKS[row.verdict]} {row.verdict}"]
+    cells += [_escape(cell) for cell in (row.measure, row.value, row.rule, row.reason)]
+    return f"| {' | '.join(cells)} |"
+
+
+def _mark(ready: bool) -> str:
+    return "✅" if ready else "❌"
+
+
+def _escape(text: str) -> str:
+    """`text`, on one line already, as Markdown that reads the same."""
+    escaped = _SPECIAL.sub(r"\\\g<0>", text.replace("&", "&amp;")).replace("<", "&lt;")
+    # A mention, and a bare address, need these characters side by side in the source.
+    escaped = re.sub(r"@(?=\w)", "@\u200b", escaped)
+    escaped = escaped.replace("://", "&#58;//").replace("www.", "www&#46;")
+    # GitHub reads a command from a line that starts with two colons.
+    return escaped.replace("::", ":&#58;")
+
+
+def _cut(text: str) -> str:
+    note = "\nThe rest of this summary did not fit; see `report.html`.\n"
+    room = LARGEST_SUMMARY - len(note.encode()) - 1
+    kept = text.encode("utf-8", "surrogatepass")[:room]
+    return kept[: kept.rfind(b"\n") + 1].decode("utf-8", "surrogatepass") + note

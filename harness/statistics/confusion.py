@@ -1,0 +1,434 @@
+"""Statistics of a confusion matrix: the value, its interval, and the paired difference of two views.
+
+Definitions are scikit-learn's with `labels=` all labels and `zero_division=0`. Rows are true labels,
+columns predicted ones; a last column beyond the labels counts answers that are none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from harness.errors import StatisticsError
+from harness.records import Estimate
+from harness.statistics.bootstrap import RESAMPLES, Floats, Integers, bca_interval, resampled
+from harness.statistics.extremes import Shift, departing_examples, largest_shift
+from harness.statistics.means import grouped, paired_mean
+from harness.statistics.proportions import paired_proportions, proportion
+
+__all__ = [
+    "LABEL_STATISTICS",
+    "STATISTICS",
+    "confusion_difference",
+    "confusion_estimate",
+    "confusion_matrix",
+    "statistic",
+    "statistic_of",
+]
+
+STATISTICS = (
+    "accuracy",
+    "macro_f1",
+    "macro_precision",
+    "macro_recall",
+    "micro_f1",
+    "weighted_f1",
+)
+LABEL_STATISTICS = ("f1", "precision", "recall")
+# With fewer groups a bootstrap of groups is far too sure of itself (Cameron, Gelbach and Miller 2008,
+# "Bootstrap-based improvements for inference with clustered errors", table 2); ten is a convention.
+MIN_GROUPS = 10
+
+
+class Margins(NamedTuple):
+    """What the statistics need of a batch of confusion matrices.
+
+    hits, predicted, support: (b, k) diagonal, column sums, row sums. total: (b,) examples.
+    """
+
+    hits: Floats
+    predicted: Floats
+    support: Floats
+    total: Floats
+
+
+def confusion_matrix(truth: Sequence[str], predicted: Sequence[str], labels: Sequence[str]) -> Integers:
+    """Counts (k, k + 1) int; column k counts the predictions that are none of the labels.
+
+    Raises StatisticsError if labels repeat, lengths differ or a true label is not among the labels.
+    """
+    rows, columns = _indices(truth, labels, "true"), _indices(predicted, labels, None)
+    if len(rows) != len(columns):
+        raise StatisticsError(f"{len(rows)} true labels but {len(columns)} predicted ones")
+    matrix = np.zeros((len(labels), len(labels) + 1), dtype=np.int64)
+    np.add.at(matrix, (rows, columns), 1)
+    return matrix
+
+
+def statistic(name: str, matrices: Integers | Floats, labels: Sequence[str]) -> Floats:
+    """The named statistic of each matrix.
+
+    matrices: (b, k, k) or (b, k, k + 1) counts, rows true; the last column of the wider form counts
+    predictions that are none of the labels. Returns (b,) float in [0, 1].
+    Raises StatisticsError for a name that is not known.
+    """
+    counts = np.asarray(matrices, dtype=np.float64)
+    k = len(labels)
+    if counts.ndim != 3 or counts.shape[1] != k or counts.shape[2] not in (k, k + 1):
+        raise StatisticsError(f"confusion matrices of shape {counts.shape} do not fit {k} labels")
+    support = counts.sum(axis=2)
+    hits = np.diagonal(counts, axis1=1, axis2=2)
+    margins = Margins(hits, counts.sum(axis=1)[:, :k], support, support.sum(axis=1))
+    return _named(name, labels)(margins)
+
+
+def statistic_of(name: str, truth: Sequence[str], predicted: Sequence[str], labels: Sequence[str]) -> float:
+    """The named statistic of one set of answers."""
+    matrix = confusion_matrix(truth, predicted, labels)
+    return float(statistic(name, matrix[None], labels)[0])
+
+
+def _named(name: str, labels: Sequence[str]) -> Callable[[Margins], Floats]:
+    kind, colon, label = name.partition(":")
+    if colon and kind in LABEL_STATISTICS:
+        index = _label_index(name, label, labels)
+        by_label = {"f1": _f1, "precision": _precision, "recall": _recall}[kind]
+        return lambda margins: by_label(margins)[:, index]
+    whole: dict[str, Callable[[Margins], Floats]] = {
+        "accuracy": lambda m: _ratio(m.hits.sum(axis=1), m.total),
+        "macro_f1": lambda m: _f1(m).mean(axis=1),
+        "macro_precision": lambda m: _precision(m).mean(axis=1),
+        "macro_recall": lambda m: _recall(m).mean(axis=1),
+        "micro_f1": lambda m: _ratio(2 * m.hits.sum(axis=1), m.predicted.sum(axis=1) + m.support.sum(axis=1)),
+        "weighted_f1": lambda m: _ratio((_f1(m) * m.support).sum(axis=1), m.total),
+    }
+    if name not in whole:
+        known = ", ".join((*STATISTICS, *(f"{kind}:<label>" for kind in LABEL_STATISTICS)))
+        raise StatisticsError(f"no statistic of a confusion matrix is called {name!r}; known: {known}")
+    return whole[name]
+
+
+def _label_index(name: str, label: str, labels: Sequence[str]) -> int:
+    if label not in labels:
+        raise StatisticsError(f"{name}: no label {label!r} among {', '.join(labels)}")
+    return list(labels).index(label)
+
+
+def _f1(margins: Margins) -> Floats:
+    return _ratio(2 * margins.hits, margins.support + margins.predicted)
+
+
+def _precision(margins: Margins) -> Floats:
+    return _ratio(margins.hits, margins.predicted)
+
+
+def _recall(margins: Margins) -> Floats:
+    return _ratio(margins.hits, margins.support)
+
+
+def _ratio(numerator: Floats, denominator: Floats) -> Floats:
+    return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)
+
+
+def _indices(names: Sequence[str], labels: Sequence[str], kind: str | None) -> Integers:
+    """Index of each name among the labels; a name that is none of them is len(labels), or an error."""
+    position = {label: index for index, label in enumerate(labels)}
+    if len(position) != len(labels):
+        raise StatisticsError(f"a label is named twice: {', '.join(labels)}")
+    if not labels:
+        raise StatisticsError("a statistic of a confusion matrix needs the list of labels")
+    if kind is not None:
+        for name in names:
+            if name not in position:
+                raise StatisticsError(f"{kind} label {name!r} is not among {', '.join(labels)}")
+    return np.array([position.get(name, len(labels)) for name in names], dtype=np.int64)
+
+
+class _Units(NamedTuple):
+    """What is resampled: cells, or groups of examples.
+
+    margins: one (units, 3 k) for each view: hits, predicted and support that one draw of the unit adds.
+    counts, strata: as in `bootstrap.resampled`.
+    """
+
+    margins: tuple[Floats, ...]
+    counts: Integers
+    strata: Integers
+
+
+def _units(truth: Integers, predictions: Sequence[Integers], k: int, clusters: Integers | None) -> _Units:
+    if clusters is None:
+        cells, counts = np.unique(np.stack([truth, *predictions]), axis=1, return_counts=True)
+        per_view = [_one_hot_margins(cells[0], column, k) for column in cells[1:]]
+        return _Units(tuple(per_view), counts.astype(np.int64), cells[0])
+    n_groups = int(clusters.max()) + 1
+    if n_groups < MIN_GROUPS:
+        raise StatisticsError(
+            f"{n_groups} groups are too few to resample; {MIN_GROUPS} are needed. Add examples of more "
+            "groups, or leave `group` out if the examples are independent."
+        )
+    per_view = []
+    for column in predictions:
+        summed = np.zeros((n_groups, 3 * k))
+        np.add.at(summed, clusters, _one_hot_margins(truth, column, k))
+        per_view.append(summed)
+    ones = np.ones(n_groups, dtype=np.int64)
+    return _Units(tuple(per_view), ones, np.zeros(n_groups, dtype=np.int64))
+
+
+def _one_hot_margins(truth: Integers, predicted: Integers, k: int) -> Floats:
+    rows = np.arange(len(truth))
+    margins = np.zeros((len(truth), 3 * k))
+    margins[rows[truth == predicted], truth[truth == predicted]] = 1
+    inside = predicted < k
+    margins[rows[inside], k + predicted[inside]] = 1
+    margins[rows, 2 * k + truth] = 1
+    return margins
+
+
+def _split(flat: Floats) -> Margins:
+    hits, predicted, support = np.split(flat, 3, axis=1)
+    return Margins(hits, predicted, support, support.sum(axis=1))
+
+
+def confusion_estimate(
+    name: str,
+    truth: Sequence[str],
+    predicted: Sequence[str],
+    labels: Sequence[str],
+    *,
+    groups: Sequence[str] | None = None,
+    confidence: float = 0.95,
+    rng: np.random.Generator,
+    resamples: int = RESAMPLES,
+) -> Estimate:
+    """The named statistic of one view and its interval.
+
+    truth, predicted: (n,) labels; a prediction may be none of the labels. groups: (n,) or None.
+
+    Accuracy, and precision, recall and F1 of one label are a share of examples, or a monotone function of
+    one: F1 = 2 J / (1 + J) with J the share of examples that have the label among those that have it or
+    were given it. They have the interval of that share, see `proportion` (Hand, Christen and Kirielle
+    2021, "F*: an interpretable transformation of the F-measure", Machine Learning 110). Everything else is
+    bootstrapped: confusion cells stratified by true label, or whole groups.
+    Where no resample differs from another, see `harness.statistics.extremes`.
+    Raises StatisticsError if the statistic is not known or no interval is defined.
+    """
+    _named(name, labels)
+    clusters = grouped(groups, len(truth))
+    if _is_accuracy(name, predicted, labels):
+        hits = [float(true == guess) for true, guess in zip(truth, predicted, strict=True)]
+        return proportion(hits, groups=groups, confidence=confidence)
+    rows, columns, known = _labelled(name, truth, labels), _indices(predicted, labels, None), labels
+    if ":" in name:
+        # Which other label it was makes no difference to the statistic of one label.
+        name, rows, (columns,), known = _one_against_rest(name, rows, [columns], labels)
+    return _one_view(name, rows, columns, known, clusters, confidence, rng, resamples)
+
+
+def confusion_difference(
+    name: str,
+    truth: Sequence[str],
+    candidate: Sequence[str],
+    baseline: Sequence[str],
+    labels: Sequence[str],
+    *,
+    groups: Sequence[str] | None = None,
+    confidence: float = 0.95,
+    rng: np.random.Generator,
+    resamples: int = RESAMPLES,
+) -> Estimate:
+    """The named statistic of candidate minus that of baseline, over the same examples.
+
+    truth, candidate, baseline: (n,) labels in the same order. Accuracy and the recall of one label are
+    paired proportions; everything else is bootstrapped from the cells of (truth, candidate, baseline)
+    together, so that what the two views share does not count as noise.
+    Raises StatisticsError as `confusion_estimate` does.
+    """
+    if not len(truth) == len(candidate) == len(baseline):
+        raise StatisticsError(
+            f"{len(truth)} true labels, {len(candidate)} and {len(baseline)} predicted ones"
+        )
+    _named(name, labels)
+    clusters = grouped(groups, len(truth))
+    rows = _labelled(name, truth, labels)
+    columns = [_indices(candidate, labels, None), _indices(baseline, labels, None)]
+    shares = _is_accuracy(name, (*candidate, *baseline), labels)
+    if shares or (name.startswith("recall:") and clusters is None):
+        kept = np.ones(len(rows), dtype=bool) if shares else rows == labels.index(name.partition(":")[2])
+        ours, theirs = [(rows == column)[kept].astype(np.float64).tolist() for column in columns]
+        if clusters is None:
+            estimate = paired_proportions(ours, theirs, confidence=confidence)
+            return replace(estimate, n=len(rows))
+        return paired_mean(ours, theirs, groups=groups, bounds=(0.0, 1.0), confidence=confidence)
+    known = labels
+    if ":" in name:
+        name, rows, columns, known = _one_against_rest(name, rows, columns, labels)
+    return _bootstrap(name, rows, columns, known, clusters, confidence, rng, resamples)
+
+
+def _is_accuracy(name: str, predicted: Sequence[str], labels: Sequence[str]) -> bool:
+    """Whether the statistic is the share of right answers; micro F1 is where each answer is a label."""
+    return name == "accuracy" or (name == "micro_f1" and set(predicted) <= set(labels))
+
+
+def _labelled(name: str, truth: Sequence[str], labels: Sequence[str]) -> Integers:
+    rows = _indices(truth, labels, "true")
+    label = name.partition(":")[2]
+    if label and label not in truth:
+        raise StatisticsError(f"{name} is not defined: no example has the label {label!r}")
+    return rows
+
+
+def _one_against_rest(
+    name: str, rows: Integers, columns: Sequence[Integers], labels: Sequence[str]
+) -> tuple[str, Integers, list[Integers], tuple[str, str]]:
+    kind, _, label = name.partition(":")
+    index = list(labels).index(label)
+    return (
+        f"{kind}:label",
+        (rows != index).astype(np.int64),
+        [(column != index).astype(np.int64) for column in columns],
+        ("label", "rest"),
+    )
+
+
+def _label_share(
+    name: str, rows: Integers, columns: Integers, clusters: Integers | None, confidence: float
+) -> Estimate:
+    """Precision, recall or F1 of label 0 as a share of the examples that concern it."""
+    kind = name.partition(":")[0]
+    has, given = rows == 0, columns == 0
+    concerned = {"f1": has | given, "precision": given, "recall": has}[kind]
+    if not concerned.any():
+        method = "undefined without predictions of the label, counted as 0"
+        return Estimate(0.0, 0.0, 1.0, len(rows), method, confidence)
+    right = (has & given)[concerned].astype(np.float64).tolist()
+    groups = None if clusters is None else clusters[concerned].astype(str).tolist()
+    share = proportion(right, groups=groups, confidence=confidence)
+    value, low, high, method = share.value, share.low, share.high, share.method
+    if kind == "f1":
+        value, low, high = (2 * part / (1 + part) for part in (value, low, high))
+        method = f"{method}, mapped to F1"
+    return Estimate(value, low, high, len(rows), f"{method}, {share.n} examples", confidence)
+
+
+def _bootstrap(
+    name: str,
+    rows: Integers,
+    columns: Sequence[Integers],
+    labels: Sequence[str],
+    clusters: Integers | None,
+    confidence: float,
+    rng: np.random.Generator,
+    resamples: int,
+) -> Estimate:
+    """One view's statistic, or with two columns the first view's minus the second's."""
+    function = _named(name, labels)
+    units = _units(rows, columns, len(labels), clusters)
+
+    def drawn(weights: Floats) -> Floats:
+        values = [function(_split(weights @ margins)) for margins in units.margins]
+        return values[0] if len(values) == 1 else values[0] - values[1]
+
+    whole = units.counts.astype(np.float64)[None]
+    value = float(drawn(whole)[0])
+    replicates = resampled(drawn, units.counts, units.strata, rng=rng, resamples=resamples)
+    if np.ptp(replicates) <= 1e-12:
+        if len(columns) == 1:
+            low, high, method = _fixed(name, value, rows, columns[0], labels, clusters, confidence)
+        elif _agree(name, rows, *columns):
+            # Where either view ends up better, the other one fell from there.
+            shift = max(_largest_shift(name, rows, columns[1], labels, clusters, confidence, 0))
+            low, high = -shift, shift
+            method = f"exact bound on disagreement (0 of {len(rows)}), worst case"
+        else:
+            # Each interval at half the error, so that both hold at once with the confidence asked for.
+            each = [
+                _one_view(name, rows, column, labels, clusters, (1 + confidence) / 2, rng, resamples)
+                for column in columns
+            ]
+            low, high = each[0].low - each[1].high, each[0].high - each[1].low
+            method = f"difference of two intervals (Bonferroni): {each[0].method}; {each[1].method}"
+        return Estimate(value, low, high, len(rows), method, confidence)
+    fewer = [function(_split(whole @ margins - margins)) for margins in units.margins]
+    without_one = fewer[0] if len(fewer) == 1 else fewer[0] - fewer[1]
+    low, high = bca_interval(
+        value, replicates, without_one, units.counts, units.strata, confidence=confidence
+    )
+    what = "confusion cells" if clusters is None else f"{len(units.counts)} groups"
+    paired = "joint " if len(columns) == 2 and clusters is None else ""
+    method = f"BCa bootstrap of {paired}{what}, {resamples} resamples"
+    return Estimate(value, low, high, len(rows), method, confidence)
+
+
+def _one_view(
+    name: str,
+    rows: Integers,
+    column: Integers,
+    labels: Sequence[str],
+    clusters: Integers | None,
+    confidence: float,
+    rng: np.random.Generator,
+    resamples: int,
+) -> Estimate:
+    if ":" in name:
+        return _label_share(name, rows, column, clusters, confidence)
+    return _bootstrap(name, rows, [column], labels, clusters, confidence, rng, resamples)
+
+
+def _agree(name: str, rows: Integers, ours: Integers, theirs: Integers) -> bool:
+    """Whether two views answer the same wherever it matters; to recall, all wrong labels are the same."""
+    if name == "macro_recall":
+        return bool(np.array_equal(rows == ours, rows == theirs))
+    return bool(np.array_equal(ours, theirs))
+
+
+def _fixed(
+    name: str,
+    value: float,
+    rows: Integers,
+    column: Integers,
+    labels: Sequence[str],
+    clusters: Integers | None,
+    confidence: float,
+) -> tuple[float, float, str]:
+    """Low, high and method for one view where all resamples are equal.
+
+    All right and all wrong are patterns known beforehand. That each true label always has one answer is
+    not: one trial a label was used up to see which.
+    Raises StatisticsError if there is no such pattern: then something else keeps the statistic fixed.
+    """
+    answers = np.unique(np.stack([rows, column]), axis=1)
+    if (rows == column).all():
+        pattern, used = "errors", 0
+    elif (rows != column).all():
+        pattern, used = "right answers", 0
+    elif len(np.unique(answers[0])) == answers.shape[1]:
+        pattern, used = "other answers", int(answers.shape[1])
+    else:
+        raise StatisticsError("all bootstrap resamples give the same value: no interval is defined")
+    fall, rise = _largest_shift(name, rows, column, labels, clusters, confidence, used)
+    method = f"exact bound on {pattern} (0 of {len(rows)}), worst case"
+    return max(0.0, value - fall), min(1.0, value + rise), method
+
+
+def _largest_shift(
+    name: str,
+    rows: Integers,
+    column: Integers,
+    labels: Sequence[str],
+    clusters: Integers | None,
+    confidence: float,
+    used: int,
+) -> Shift:
+    """What examples that none of the trials showed could do; `used` trials told what the pattern is."""
+    sizes = np.ones(len(rows)) if clusters is None else np.bincount(clusters).astype(np.float64)
+    inflation = float(sizes.max() / sizes.mean())
+    departing = departing_examples(len(rows), len(sizes) - used, confidence=confidence, inflation=inflation)
+    flat = _one_hot_margins(rows, column, len(labels)).sum(axis=0, keepdims=True)
+    margins = _split(flat)
+    return largest_shift(name, margins.hits[0], margins.predicted[0], margins.support[0], departing)

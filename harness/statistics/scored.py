@@ -1,0 +1,185 @@
+"""From the scores of one view, or of two on the same examples, to an estimate."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from harness.errors import StatisticsError
+from harness.records import Estimate, Scores
+from harness.statistics.confusion import confusion_difference, confusion_estimate, statistic_of
+from harness.statistics.means import mean, paired_mean
+from harness.statistics.proportions import paired_proportions, proportion
+
+__all__ = ["difference", "estimate", "point"]
+
+
+def point(scores: Scores) -> float:
+    """The measure's value alone, without an interval.
+
+    Raises StatisticsError if the scores cannot carry one.
+    """
+    _check(scores)
+    if scores.statistic == "mean":
+        return math.fsum(scores.values) / len(scores.values)
+    truth, predicted = _labels_of(scores)
+    return statistic_of(scores.statistic, truth, predicted, scores.labels)
+
+
+def estimate(scores: Scores, *, confidence: float = 0.95, seed: int = 0) -> Estimate:
+    """The measure's value and its two-sided interval at `confidence`.
+
+    seed: of the resampling; the same scores and seed give the same interval.
+    Raises StatisticsError if the scores cannot carry an estimate, saying of which measure and view.
+    """
+    _check(scores)
+    _check_confidence(confidence)
+    if scores.statistic != "mean":
+        truth, predicted = _labels_of(scores)
+        return confusion_estimate(
+            scores.statistic,
+            truth,
+            predicted,
+            scores.labels,
+            groups=scores.groups,
+            confidence=confidence,
+            rng=np.random.default_rng(seed),
+        )
+    if _is_binary(scores):
+        return proportion(scores.values, groups=scores.groups, confidence=confidence)
+    return mean(scores.values, groups=scores.groups, bounds=scores.bounds, confidence=confidence)
+
+
+def difference(candidate: Scores, baseline: Scores, *, confidence: float = 0.95, seed: int = 0) -> Estimate:
+    """Candidate minus baseline over the same examples, and its two-sided interval at `confidence`.
+
+    The order of the examples may differ; what they are may not. seed: as in `estimate`.
+    Raises StatisticsError if the scores are not of the same measure and the same examples with the same
+    true labels and groups, or cannot carry an estimate.
+    """
+    _check(candidate)
+    _check(baseline)
+    _check_confidence(confidence)
+    baseline = _aligned(candidate, baseline)
+    if candidate.statistic != "mean":
+        truth, ours = _labels_of(candidate)
+        _, theirs = _labels_of(baseline)
+        return confusion_difference(
+            candidate.statistic,
+            truth,
+            ours,
+            theirs,
+            candidate.labels,
+            groups=candidate.groups,
+            confidence=confidence,
+            rng=np.random.default_rng(seed),
+        )
+    independent = candidate.groups is None or len(set(candidate.groups)) == len(candidate.groups)
+    if _is_binary(candidate) and _is_binary(baseline) and independent:
+        return paired_proportions(candidate.values, baseline.values, confidence=confidence)
+    return paired_mean(
+        candidate.values,
+        baseline.values,
+        groups=candidate.groups,
+        bounds=candidate.bounds,
+        confidence=confidence,
+    )
+
+
+def _is_binary(scores: Scores) -> bool:
+    return scores.bounds == (0.0, 1.0) and all(value in (0.0, 1.0) for value in scores.values)
+
+
+def _name(scores: Scores) -> str:
+    return f"{scores.measure} of {scores.view}"
+
+
+def _check(scores: Scores) -> None:
+    problem = scores.problem()
+    if problem is not None:
+        raise StatisticsError(f"{_name(scores)}: {problem}")
+    n = len(scores.ids)
+    for what, column in (
+        ("true labels", scores.truth),
+        ("predicted labels", scores.predicted),
+        ("groups", scores.groups),
+    ):
+        if column is not None and len(column) != n:
+            raise StatisticsError(f"{_name(scores)}: {len(column)} {what} for {n} examples")
+    low, high = scores.bounds
+    if not low < high:
+        raise StatisticsError(f"{_name(scores)}: bounds {low:g} to {high:g} leave no room for a value")
+    for example_id, value in zip(scores.ids, scores.values, strict=True):
+        if not low <= value <= high:
+            raise StatisticsError(
+                f"{_name(scores)}: the score of {example_id} is {value:g}, outside {low:g} to {high:g}"
+            )
+
+
+def _check_confidence(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise StatisticsError(f"confidence must lie between 0 and 1, got {confidence}")
+
+
+def _labels_of(scores: Scores) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    if scores.truth is None or scores.predicted is None:
+        raise StatisticsError(f"{_name(scores)}: {scores.statistic} needs true and predicted labels")
+    return scores.truth, scores.predicted
+
+
+def _aligned(candidate: Scores, baseline: Scores) -> Scores:
+    """The baseline in the candidate's order of examples."""
+    pair = f"{candidate.measure}: {candidate.view} and {baseline.view}"
+    for what, ours, theirs in (
+        ("measures", candidate.measure, baseline.measure),
+        ("statistics", candidate.statistic, baseline.statistic),
+        ("labels", candidate.labels, baseline.labels),
+        ("bounds", candidate.bounds, baseline.bounds),
+    ):
+        if ours != theirs:
+            raise StatisticsError(f"{pair} have different {what}: {ours} and {theirs}")
+    known = {example_id: index for index, example_id in enumerate(baseline.ids)}
+    missing = [example_id for example_id in candidate.ids if example_id not in known]
+    extra = sorted(known.keys() - set(candidate.ids), key=known.__getitem__)
+    if missing or extra:
+        only = (
+            f"{len(missing)} examples only in {candidate.view}",
+            f"{len(extra)} only in {baseline.view}",
+        )
+        first = (missing or extra)[0]
+        raise StatisticsError(
+            f"{pair} were not scored on the same examples: {only[0]}, {only[1]}, first {first}. "
+            "Score both on the same test set."
+        )
+    order = [known[example_id] for example_id in candidate.ids]
+    for what, ours_of, theirs_of in (
+        ("true label", candidate.truth, baseline.truth),
+        ("group", candidate.groups, baseline.groups),
+    ):
+        if (ours_of is None) != (theirs_of is None):
+            raise StatisticsError(f"{pair}: only one of them has a {what} for each example")
+        if ours_of is None or theirs_of is None:
+            continue
+        for example_id, ours_one, index in zip(candidate.ids, ours_of, order, strict=True):
+            if ours_one != theirs_of[index]:
+                raise StatisticsError(
+                    f"{pair}: example {example_id} has the {what} {ours_one!r} and {theirs_of[index]!r}"
+                )
+    return Scores(
+        measure=baseline.measure,
+        view=baseline.view,
+        ids=candidate.ids,
+        values=tuple(baseline.values[index] for index in order),
+        n_expected=baseline.n_expected,
+        statistic=baseline.statistic,
+        truth=candidate.truth,
+        predicted=_reordered(baseline.predicted, order),
+        labels=baseline.labels,
+        groups=candidate.groups,
+        bounds=baseline.bounds,
+    )
+
+
+def _reordered(column: tuple[str, ...] | None, order: list[int]) -> tuple[str, ...] | None:
+    return None if column is None else tuple(column[index] for index in order)

