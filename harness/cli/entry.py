@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 from harness.cli import recipe_check, recipe_schema, recipe_show, report
 from harness.cli.output import Output
-from harness.cli.usage import CommandError
+from harness.cli.usage import FAILURE, INTERRUPTED, OK, PIPE_CLOSED, USAGE, CommandError
 from harness.errors import HarnessError
 
-__all__ = ["FAILURE", "INTERRUPTED", "OK", "PIPE_CLOSED", "USAGE", "arguments_parser", "main"]
-
-OK = 0
-FAILURE = 1
-USAGE = 2
-INTERRUPTED = 130
-PIPE_CLOSED = 141  # 128 + SIGPIPE, as other programs end when their reader is gone
+__all__ = ["arguments_parser", "main"]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -43,9 +38,9 @@ class _Version(argparse.Action):
 
 def arguments_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
-    parser = _Parser(
+    parser: argparse.ArgumentParser = _Parser(
         prog="harness",
-        description="Work with the recipes and reports of the adapter harness. `pytest suites/` runs the gates.",
+        description="Work with recipes and reports of the adapter harness. The gates are run by pytest.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
@@ -65,16 +60,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     output = Output(sys.stdout, sys.stderr)
     try:
-        try:
-            code = _run(argv, output)
-        except KeyboardInterrupt:
-            output.problem("interrupted")
-            code = INTERRUPTED
+        code = _run(argv, output)
         output.flush()
+        return code
     except BrokenPipeError:
         output.discard()
         return PIPE_CLOSED
-    return code
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        with contextlib.suppress(OSError):
+            output.problem(f"error: {place}{error.strerror or error}; check the place and its permissions")
+        try:
+            output.flush()
+        except OSError:  # it was the output that could not be written
+            output.discard()
+        return FAILURE
 
 
 def _run(argv: Sequence[str] | None, output: Output) -> int:
@@ -87,9 +87,6 @@ def _run(argv: Sequence[str] | None, output: Output) -> int:
     except HarnessError as error:
         output.error(error)
         return USAGE if isinstance(error, CommandError) else FAILURE
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        output.problem(f"error: {place}{error.strerror or error}; check the path and its permissions")
-        return FAILURE
+    except KeyboardInterrupt:
+        output.problem("error: interrupted")
+        return INTERRUPTED

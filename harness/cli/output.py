@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
@@ -45,13 +46,15 @@ class Output:
     def values(self, values: Mapping[str, Any], *, as_yaml: bool = False) -> None:
         """JSON values as a document that a program can read back.
 
-        Where the plain document would hold something to hide, it is written as JSON in ASCII, which is YAML
-        too: there every character can be escaped without another meaning.
+        Where the plain document would hold something to hide, it is written in ASCII with every text in
+        quotes: there each character can be escaped, and reads back the same.
         """
-        plain = _yaml(values) if as_yaml else json.dumps(values, indent=2, ensure_ascii=False)
-        if _encodable(self._out, plain) != plain or _visible(plain) != plain or _WORKFLOW_COMMAND.search(plain):
-            plain = json.dumps(values, indent=2).replace("##[", "#\\u0023[")
-        _write(self._out, f"{plain.rstrip()}\n")
+        write = _yaml if as_yaml else _json
+        document = write(values, quoted=False)
+        encodable = _encodable(self._out, document) == document
+        if not encodable or _visible(document) != document or _WORKFLOW_COMMAND.search(document):
+            document = write(values, quoted=True).replace("##[", "#\\u0023[")
+        _write(self._out, f"{document.rstrip()}\n")
 
     def flush(self) -> None:
         self._out.flush()
@@ -61,8 +64,9 @@ class Output:
         """After a closed pipe: what is still buffered must not fail once more when Python ends."""
         for stream in (self._out, self._err):
             with contextlib.suppress(OSError, ValueError):  # a stream in memory has no descriptor
+                descriptor = stream.fileno()
                 nowhere = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nowhere, stream.fileno())
+                os.dup2(nowhere, descriptor)
                 os.close(nowhere)
 
 
@@ -102,20 +106,22 @@ def _write(stream: TextIO, text: str) -> None:
     stream.write(_encodable(stream, text))
 
 
-def _yaml(values: Mapping[str, Any]) -> str:
-    import sys
+def _json(values: Mapping[str, Any], *, quoted: bool) -> str:
+    return json.dumps(values, indent=2, ensure_ascii=quoted)
 
+
+def _yaml(values: Mapping[str, Any], *, quoted: bool) -> str:
     import yaml
 
     class Dumper(yaml.SafeDumper):
-        """Keeps a text with line breaks on one line, so that none of its lines starts a line of the output."""
+        """Keeps a text with line breaks on one line: none of its lines may start a line of the output."""
 
     def text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-        style = '"' if "\n" in value else None
+        style = '"' if quoted or "\n" in value else None
         return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
     Dumper.add_representer(str, text)
     document: str = yaml.dump(
-        dict(values), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=sys.maxsize
+        dict(values), Dumper=Dumper, sort_keys=False, allow_unicode=not quoted, width=sys.maxsize
     )
     return document

@@ -1,7 +1,8 @@
 """Where the project is and which folders it chose, found as pytest finds it but without pytest.
 
-The commands and `pytest suites/` must speak of the same recipes and the same store, so configuration files are
-looked for by pytest's rules, and a folder is chosen by environment, then ini key, then default, as the plugin does.
+The commands and `pytest suites/` must speak of the same recipes and the same store. So configuration files
+are looked for by pytest's rules, and a folder is chosen by environment, then ini key, then default, as the
+plugin does.
 """
 
 from __future__ import annotations
@@ -28,8 +29,16 @@ FOLDERS: Mapping[str, tuple[str, str]] = MappingProxyType(
     }
 )
 
-# pytest takes the first of these that holds its configuration; the first four are pytest's own even if empty.
-_FILES = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
+# pytest takes the first of these that holds its configuration; the first four are its own even if empty.
+_FILES = (
+    "pytest.toml",
+    ".pytest.toml",
+    "pytest.ini",
+    ".pytest.ini",
+    "pyproject.toml",
+    "tox.ini",
+    "setup.cfg",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +54,9 @@ class Project:
         key, default = FOLDERS[name]
         chosen = environ.get(f"HARNESS_{key.upper()}") or self.ini.get(f"harness_{key}") or default
         if not isinstance(chosen, str):
-            raise CommandError(f"{self.file}: harness_{key} must be one folder, got {chosen!r}; write it as a text")
+            raise CommandError(
+                f"{self.file}: harness_{key} must be one folder, got {chosen!r}; write it as a text"
+            )
         return self.root / Path(chosen).expanduser()
 
     def recipes_folder(self) -> Path:
@@ -54,8 +65,8 @@ class Project:
         if not folder.is_dir():
             found = "is not a folder" if folder.exists() else "does not exist"
             raise CommandError(
-                f"the recipes' folder {folder} {found}; go to your project's folder, or set harness_recipes in "
-                "its pytest.ini or pyproject.toml"
+                f"the recipes' folder {folder} {found}; go to your project's folder, or set harness_recipes "
+                "in its pytest.ini or pyproject.toml"
             )
         return folder
 

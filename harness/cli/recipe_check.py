@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.output import Output, lines_of, shown
 from harness.cli.project import find_project
-from harness.cli.usage import CommandError
+from harness.cli.usage import FAILURE, OK, CommandError
 from harness.errors import HarnessError, RecipeError
 
 if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+    from harness.cli.usage import Commands
 
 __all__ = ["declare"]
 
@@ -21,7 +20,7 @@ def declare(commands: Commands) -> None:
     parser = commands.add_parser(
         "check",
         help="name everything that is wrong with the recipes",
-        description="Check recipes, and that the files they name are there. Each problem is a line on stderr.",
+        description="Check recipes, and that the files they name are there. A problem is a line on stderr.",
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -50,10 +49,10 @@ def run(arguments: Any, output: Output) -> int:
     for line in counts:
         output.line(line)
     if problems:
-        return 1
+        return FAILURE
     recipes = "1 recipe is" if len(files) == 1 else f"{len(files)} recipes are"
     output.line(f"{recipes} valid{', and so is the data' if arguments.data else ''}")
-    return 0
+    return OK
 
 
 def _recipe_files(place: Path) -> tuple[list[Path], list[str]]:
@@ -65,7 +64,9 @@ def _recipe_files(place: Path) -> tuple[list[Path], list[str]]:
             raise CommandError(f"{shown(place)}: recipe files end in .yaml; rename it, or name another file")
         return [place], []
     if not place.is_dir():
-        raise CommandError(f"{shown(place)}: no such file or folder; name a recipe file or a folder of recipes")
+        raise CommandError(
+            f"{shown(place)}: no such file or folder; name a recipe file or a folder of recipes"
+        )
     problems: list[str] = []
     try:
         files = list(find_recipes(place).values())
@@ -73,7 +74,8 @@ def _recipe_files(place: Path) -> tuple[list[Path], list[str]]:
         # Files with a wrong name keep the rest from being found, and the rest is to be checked all the same.
         problems = list(error.problems)
         misnamed = {problem.partition(": ")[0] for problem in problems}
-        files = [file for file in sorted(place.glob("[!.]*.yaml")) if file.is_file() and file.name not in misnamed]
+        named = (file for file in sorted(place.glob("[!.]*.yaml")) if file.name not in misnamed)
+        files = [file for file in named if file.is_file()]
     if not files and not problems:
         raise CommandError(f"{shown(place)}: no recipe is here; recipes are files of the form NAME.yaml")
     return files, problems

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 from collections.abc import Callable, Iterator
@@ -12,14 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.cli.output import Output, lines_of, shown
 from harness.cli.project import FOLDERS, find_project
-from harness.cli.usage import CommandError
+from harness.cli.usage import FAILURE, OK, CommandError
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
+    from harness.cli.usage import Commands
     from harness.pipeline import RecipeRun
     from harness.store import Adapter
-
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 __all__ = ["declare"]
 
@@ -33,9 +31,9 @@ def declare(commands: Commands) -> None:
     parser = commands.add_parser(
         "show",
         help="print a recipe's resolved values and fingerprint",
-        description="Print a recipe as it is used: parents merged, defaults filled in; then its fingerprint, whether "
-        "the store has the adapter, and what base model and data it stands on. Nothing is trained, loaded or "
-        "downloaded.",
+        description="Print a recipe as it is used: parents merged, defaults filled in; then its fingerprint, "
+        "whether the store has the adapter, and what base model and data it stands on. Nothing is trained, "
+        "loaded or downloaded.",
         allow_abbrev=False,
     )
     parser.add_argument("name", metavar="NAME", help="the recipe's name: its file without .yaml")
@@ -94,17 +92,17 @@ def run(arguments: Any, output: Output) -> int:
             output.line(f"# {name:<11}  {text}")
     for problem in facts.problems:
         output.problem(f"error: {problem}")
-    return 1 if facts.problems else 0
+    return FAILURE if facts.problems else OK
 
 
 def _unknown(name: str, known: list[str], folder: Path) -> str:
     from harness.recipes.blocks import nearest
 
     if not known:
-        return f"there is no recipe {name!r}: {shown(folder)} holds none; recipes are files of the form NAME.yaml"
+        return f"there is no recipe {name!r}: {shown(folder)} holds none; write one as NAME.yaml there"
     near = nearest(name, known)
     hint = f"did you mean {near}? " if near else ""
-    return f"there is no recipe {name!r} in {shown(folder)}; {hint}The recipes are {', '.join(known)}."
+    return f"there is no recipe {name!r} in {shown(folder)}; {hint}the recipes are {', '.join(known)}"
 
 
 def _facts(run: RecipeRun) -> _Facts:
@@ -168,9 +166,13 @@ def _lines(values: dict[str, Any], facts: _Facts, store: Path) -> Iterator[tuple
         yield "adapter", _UNKNOWN
     yield "base", f"{values['base']['model']}, {_digest(facts.base_digest)}"
     for split in _SPLITS:
-        count = f"{facts.counts[split]} examples, " if facts.counts is not None else ""
+        count = f"{_examples(facts.counts[split])}, " if facts.counts is not None else ""
         digest = _digest(facts.digests[split] if facts.digests is not None else None)
         yield split, f"{count}{digest}, {values['data'][split]}"
+
+
+def _examples(count: int) -> str:
+    return "1 example" if count == 1 else f"{count} examples"
 
 
 def _digest(sha256: str | None) -> str:

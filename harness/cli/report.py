@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import shutil
@@ -12,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from harness.cli.output import Output, shown
 from harness.cli.project import find_project
-from harness.cli.usage import CommandError
+from harness.cli.usage import OK, CommandError
 from harness.errors import ReportError
 
 if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+    from harness.cli.usage import Commands
 
 __all__ = ["declare"]
 
@@ -29,8 +28,8 @@ def declare(commands: Commands) -> None:
     parser = commands.add_parser(
         "report",
         help="render a run's reports again",
-        description="Render report.html and summary.md of a run from its report.json, beside it, and print their "
-        "paths.",
+        description="Render report.html and summary.md of a run from its report.json, beside it, and print "
+        "their paths.",
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -62,7 +61,7 @@ def run(arguments: Any, output: Output) -> int:
         record = read_report(text)
     except ReportError as error:
         raise ReportError(f"{shown(source)}: {error}") from None
-    # Both are rendered before one is written: a run has the reports of one version of the harness or the other.
+    # Both are rendered before one is written: a failure leaves the old pair, not half of a new one.
     rendered = {}
     if arguments.format in ("html", "all"):
         rendered["report.html"] = report_html(record)
@@ -71,7 +70,7 @@ def run(arguments: Any, output: Output) -> int:
     for name, content in rendered.items():
         _write(source.with_name(name), content, like=source)
         output.line(shown(source.with_name(name)))
-    return 0
+    return OK
 
 
 def _find(named: str) -> Path:
@@ -79,7 +78,7 @@ def _find(named: str) -> Path:
     reports = find_project(Path.cwd()).folder("reports")
     path = Path(named)
     # A bare name is a run's id first: a file that happens to be called so must not hide the run.
-    if path.name == named and (reports / named / _JSON).is_file():
+    if path.name == named and named.strip(".") and (reports / named / _JSON).is_file():
         # latest is a link; the run it points to now is the one that the printed paths must name.
         return (reports / named).resolve() / _JSON
     if path.is_file():
@@ -87,12 +86,18 @@ def _find(named: str) -> Path:
     if path.is_dir():
         if (path / _JSON).is_file():
             return path.resolve() / _JSON
-        raise CommandError(f"{shown(path)}: has no {_JSON}; name the folder of a run, e.g. one below {shown(reports)}")
+        raise CommandError(
+            f"{shown(path)}: has no {_JSON}; name the folder of a run, e.g. one below {shown(reports)}"
+        )
     runs = _runs(reports)
     if not runs:
-        raise CommandError(f"there is no run {named!r}, and no report in {shown(reports)}; run `pytest suites/` first")
+        raise CommandError(
+            f"there is no run {named!r}, and no report in {shown(reports)}; run `pytest suites/` first"
+        )
     newest = ", ".join(runs[:_NEWEST_SHOWN])
-    raise CommandError(f"there is no run {named!r} in {shown(reports)}; the newest are {newest}; or say {_LATEST}")
+    raise CommandError(
+        f"there is no run {named!r} in {shown(reports)}; name its folder, or one of the newest: {newest}"
+    )
 
 
 def _runs(reports: Path) -> list[str]:

@@ -53,6 +53,7 @@ def run_task(
     folder: where <task>.yaml may be; without one there, lm-eval's own task of that name is used.
     Raises CapabilityError for an unknown task, a bad task file, or a context longer than the model's.
     """
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
     language_model = _RowLM(loaded, model, progress)
     file = find_task(task, folder)
     manager = TaskManager(include_defaults=file is None)
@@ -62,7 +63,6 @@ def run_task(
             f"capability task {task!r}: {place}lm-eval has no task of that name. Write a task file, "
             "or see `lm_eval ls tasks`."
         )
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)
     try:
         results = simple_evaluate(
             model=language_model,

@@ -26,7 +26,7 @@ import torch
 import transformers
 from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from harness.engine.chat import refuse_too_long, training_sequences
@@ -113,6 +113,7 @@ def train_adapter(
                 validation=validation_sequences,
                 device=loaded.device,
             )
+            trainer.remove_callback(PrinterCallback)
             recorder.trainer = trainer
             trainer.train()
         except torch.cuda.OutOfMemoryError as error:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from harness import statistics
 from harness.errors import HarnessError, RecipeError
 from harness.gates import decide, overall, rule_from
 from harness.measures import Measure
@@ -28,7 +29,6 @@ from harness.records import (
     Run,
     Verdict,
 )
-from harness.statistics import estimate
 from harness.store import Store
 
 __all__ = ["Places", "Session"]
@@ -276,7 +276,7 @@ def _measured(record: _Record) -> list[MeasureResult]:
             try:
                 scores = measure.scores(view)
                 problem = scores.problem()
-                value = None if problem else estimate(scores, confidence=0.95, seed=record.recipe.seed)
+                value = None if problem else statistics.estimate(scores, confidence=0.95, seed=record.recipe.seed)
             except HarnessError as error:
                 results.append(MeasureResult(name, view, None, None, None, 0, 0, note=str(error)))
                 continue

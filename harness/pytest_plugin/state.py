@@ -13,6 +13,7 @@ import pytest
 
 from harness.errors import HarnessError, TrainingInterrupted
 from harness.pytest_plugin.options import device_of, folder_of
+from harness.records import Outcome
 
 if TYPE_CHECKING:
     from harness.pipeline import Places, Session
@@ -190,9 +191,9 @@ class State:
                     self.session.problem(
                         recipe, f"{count} of its tests were {what}; run them all for a verdict."
                     )
-            gated = {g.test for g in self.session.gates(recipe)}
+            explained = {g.test for g in self.session.gates(recipe) if g.verdict.outcome is not Outcome.PASS}
             for test in self._failed.get(recipe, ()):
-                if test not in gated:
+                if test not in explained:
                     self.session.problem(recipe, f"{test} failed.")
 
     def summarize(self, reporter: pytest.TerminalReporter) -> None:

@@ -150,7 +150,7 @@ def test_an_inconclusive_comparison_names_examples_and_margin():
     verdict = verdict_of(candidate, baseline, compared_with="base", max_drop=0.02)
     assert re.fullmatch(
         r"0\.970 against 0\.975 of base on 200 examples: difference -0\.005 \[-0\.035, \+0\.025\] straddles "
-        r"-0\.020, so 200 examples cannot tell; about 600 more like them are needed to decide\. With "
+        r"-0\.020, so 200 examples cannot tell; about 630 more like them are needed to decide\. With "
         r"max_drop=0\.036 these examples would pass, but a margin is chosen before looking\.",
         verdict.reason,
     )

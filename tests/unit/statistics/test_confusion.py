@@ -285,6 +285,9 @@ def test_two_views_that_are_fixed_in_different_ways():
     ]
     precision = difference_of("precision:payroll", truth, truth, careful)
     assert precision.low < 0 == precision.value < precision.high
+    # Each at half the error, 0.975: 20 of 20 right and 10 of 10 right.
+    assert precision.low == pytest.approx(0.0125 ** (1 / 20) - 1)
+    assert precision.high == pytest.approx(1 - 0.0125 ** (1 / 10))
 
 
 def test_accuracy_and_recall_differences_are_paired_proportions():

@@ -56,6 +56,17 @@ def test_few_departures_are_bounded_by_their_number():
     assert "3 of 100 examples" in estimate.method
 
 
+def test_the_group_that_departs_may_be_a_large_one():
+    # 21 groups, one of 10 and twenty of 1, all examples right: 20 trials, 1 - 0.025^(1/20) = 0.1684 of the
+    # groups may be wrong, and a wrong group may have 10 examples where the mean is 30 / 21.
+    groups = ["large"] * 10 + [str(i) for i in range(20)]
+    estimate = mean([1.0] * 30, groups=groups, bounds=(0, 1))
+    assert estimate.low == pytest.approx(max(0.0, 1 - 0.1684 * 10 / (30 / 21)), abs=1e-4)
+    pairs = mean([1.0] * 60, groups=["double"] * 4 + [str(i // 2) for i in range(56)], bounds=(0, 1))
+    share = 1 - 0.025 ** (1 / 28)
+    assert pairs.low == pytest.approx(1 - share * 4 / (60 / 29))
+
+
 def test_one_value_within_bounds_says_nothing():
     estimate = mean([0.3], bounds=(0, 1))
     assert (estimate.low, estimate.high) == (0, 1)

@@ -1,0 +1,225 @@
+"""`pytest suites/` in somebody's own project: real training of a tiny model, verdicts, exit status, report."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+import tiny
+
+ROOT = Path(__file__).parents[2]
+SCHEMA = json.loads((ROOT / "docs" / "report.schema.json").read_text(encoding="utf-8"))
+
+FULL_SUITE = """\
+import pytest
+pytestmark = pytest.mark.recipes("animals")
+
+def test_classes(classification, gate):
+    gate(classification.macro_f1, at_least=0.7)
+    gate(classification.accuracy, compared_with="base", min_gain=0.1)
+    for f1 in classification.f1_by_label.values():
+        gate(f1, at_least=0.6)
+
+def test_prompting(classification, gate):
+    gate(classification.accuracy, compared_with="prompted_base", min_gain=0.1)
+
+def test_facts(capability, gate):
+    (facts,) = capability("facts")
+    gate(facts.accuracy, compared_with="base", max_drop=0.99)
+
+def test_text(generation, structure, gate):
+    gate(generation.exact_match, at_least=0.6)
+    gate(structure.regex(r"animal|tool", full=True), at_least=0.8)
+"""
+
+
+@pytest.fixture(scope="module")
+def trained_store(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that has the adapter of the project's recipe, trained once for this module."""
+    from harness.pipeline import Places, Session
+
+    root = tiny.save_project(tmp_path_factory.mktemp("trained"), tiny_model)
+    session = Session(Places.below(root))
+    session.open("animals").adapter()
+    session.close()
+    return root / ".harness"
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester, tiny_model: Path) -> Path:
+    """The tiny project; nothing of this repository's own suites or fixtures is in it."""
+    pytester.makeini("[pytest]\naddopts = -p no:cacheprovider\n")
+    return tiny.save_project(pytester.path, tiny_model)
+
+
+@pytest.fixture
+def warm(project: Path, trained_store: Path) -> Path:
+    """The tiny project with the trained adapter in its store."""
+    shutil.copytree(trained_store / "adapters", project / ".harness" / "adapters")
+    return project
+
+
+def write_suite(project: Path, text: str) -> None:
+    (project / "suites" / "test_animals.py").write_text(text, encoding="utf-8")
+
+
+def report_of(project: Path) -> dict[str, object]:
+    report: dict[str, object] = json.loads((project / "reports" / "latest" / "report.json").read_text())
+    jsonschema.validate(report, SCHEMA)
+    return report
+
+
+def test_first_run_trains_and_second_run_does_not(project: Path, pytester: pytest.Pytester) -> None:
+    write_suite(project, FULL_SUITE)
+    first = pytester.runpytest_inprocess("suites")
+    first.assert_outcomes(passed=4)
+    assert first.ret == 0
+    first.stdout.fnmatch_lines(
+        [
+            "*animals: fine-tuning * on 48 examples*",
+            "*training*36/36*",
+            "*adapter harness*",
+            "recipe *measure *value*rule *verdict",
+            "animals *classification.macro_f1 *at least 0.7*passed",
+            "report: reports/*/report.html",
+        ]
+    )
+    report = report_of(project)
+    (recipe,) = report["recipes"]  # type: ignore[misc]
+    assert report["outcome"] == "pass"
+    assert recipe["from_store"] is False
+    assert recipe["training"]["steps"] == recipe["training"]["max_steps"] == 36
+    assert len(recipe["gates"]) == 8
+    assert {m["view"] for m in recipe["measures"] if m["name"] == "classification.accuracy"} == {
+        "base",
+        "prompted_base",
+        "adapter",
+    }
+
+    second = pytester.runpytest_inprocess("suites")
+    second.assert_outcomes(passed=4)
+    second.stdout.no_fnmatch_line("*fine-tuning*")
+    again = report_of(project)
+    assert again["recipes"][0]["from_store"] is True  # type: ignore[index]
+    assert again["recipes"][0]["gates"] == recipe["gates"]  # type: ignore[index]
+    for name in ("report.html", "summary.md", "report.json"):
+        assert (project / "reports" / "latest" / name).stat().st_size > 500
+
+
+def test_a_failing_gate_fails_its_test_after_all_gates(warm: Path, pytester: pytest.Pytester) -> None:
+    write_suite(
+        warm,
+        """\
+import pytest
+pytestmark = pytest.mark.recipes("animals")
+
+def test_two(classification, gate):
+    gate(classification.accuracy, at_most=0.1)
+    gate(classification.accuracy, at_least=0.5)
+""",
+    )
+    result = pytester.runpytest_inprocess("suites")
+    result.assert_outcomes(failed=1)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["1 of 2 gates did not pass", "FAIL  classification.accuracy: at most 0.1*"])
+    report = report_of(warm)
+    assert report["outcome"] == "fail"
+    assert [g["outcome"] for g in report["recipes"][0]["gates"]] == ["fail", "pass"]  # type: ignore[index]
+
+
+def test_a_test_that_decides_no_gate_fails(warm: Path, pytester: pytest.Pytester) -> None:
+    write_suite(
+        warm,
+        "import pytest\n@pytest.mark.recipes('animals')\ndef test_nothing(classification, gate):\n    pass\n",
+    )
+    result = pytester.runpytest_inprocess("suites")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*decided no gate*"])
+    assert report_of(warm)["outcome"] == "incomplete"
+
+
+@pytest.mark.parametrize(
+    ("body", "outcome", "line"),
+    [
+        ("gate(classification.accuracy, at_least=0.1); pytest.skip('later')", "incomplete", "*1 of its tests were skipped*"),
+        ("gate(classification.accuracy, at_least=0.1); assert False", "incomplete", "*test_it?animals? failed.*"),
+        ("gate(0.93, at_least=0.9)", "incomplete", "*gate takes a measure such as*got float*"),
+        ("gate(classification.accuracy, at_least=float('nan'))", "incomplete", "*at_least*nan*"),
+        ("gate(classification.accuracy, compared_with='base')", "incomplete", "*max_drop*min_gain*"),
+        ("gate(classification.accuracy, at_least=0.1, view='promoted')", "incomplete", "*promoted*"),
+    ],
+)
+def test_what_is_no_verdict_is_not_a_pass(
+    warm: Path, pytester: pytest.Pytester, body: str, outcome: str, line: str
+) -> None:
+    write_suite(
+        warm,
+        f"import pytest\n@pytest.mark.recipes('animals')\ndef test_it(classification, gate):\n    {body}\n",
+    )
+    result = pytester.runpytest_inprocess("suites")
+    result.stdout.fnmatch_lines([line])
+    assert report_of(warm)["outcome"] == outcome
+
+
+def test_deselected_tests_make_the_recipe_incomplete(warm: Path, pytester: pytest.Pytester) -> None:
+    write_suite(warm, FULL_SUITE)
+    result = pytester.runpytest_inprocess("suites", "-k", "facts")
+    result.assert_outcomes(passed=1, deselected=3)
+    result.stdout.fnmatch_lines(["*3 of its tests were deselected; run them all for a verdict.*"])
+    assert report_of(warm)["outcome"] == "incomplete"
+
+
+def test_no_train_names_what_is_missing(project: Path, pytester: pytest.Pytester) -> None:
+    result = pytester.runpytest_inprocess("suites", "--harness-no-train")
+    result.assert_outcomes(errors=1)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*animals: no adapter with fingerprint*--harness-no-train forbids training*"])
+    result.stdout.no_fnmatch_line("*Traceback*")
+    assert report_of(project)["outcome"] == "incomplete"
+
+
+def test_a_damaged_adapter_is_not_used(warm: Path, pytester: pytest.Pytester) -> None:
+    (weights,) = (warm / ".harness" / "adapters").glob("*/adapter_model.safetensors")
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(bytes(content))
+    result = pytester.runpytest_inprocess("suites", "--harness-no-train")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*no adapter with fingerprint*"])
+
+
+def test_store_and_report_folders_can_be_chosen(
+    project: Path, trained_store: Path, pytester: pytest.Pytester, tmp_path: Path
+) -> None:
+    shutil.copytree(trained_store / "adapters", tmp_path / "store" / "adapters")
+    result = pytester.runpytest_inprocess(
+        "suites", f"--harness-store={tmp_path / 'store'}", f"--harness-report-dir={tmp_path / 'out'}", "--harness-no-train"
+    )
+    result.assert_outcomes(passed=1)
+    assert (tmp_path / "out" / "latest" / "report.html").is_file()
+    assert not (project / ".harness").exists()
+    assert not (project / "reports").exists()
+
+
+def test_an_unknown_device_is_one_clear_line(warm: Path, pytester: pytest.Pytester) -> None:
+    result = pytester.runpytest_inprocess("suites", "--harness-device", "tpu9")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*--harness-device: 'tpu9' is no device. Use cpu, cuda or cuda:0.*"])
+
+
+def test_distributed_run_reports_as_one(warm: Path, pytester: pytest.Pytester) -> None:
+    shutil.copy(warm / "fixtures" / "recipes" / "animals.yaml", warm / "fixtures" / "recipes" / "beasts.yaml")
+    text = (warm / "fixtures" / "recipes" / "beasts.yaml").read_text().replace("name: animals", "name: beasts")
+    (warm / "fixtures" / "recipes" / "beasts.yaml").write_text(text)
+    write_suite(warm, FULL_SUITE.replace('recipes("animals")', 'recipes("animals", "beasts")'))
+    result = pytester.runpytest_subprocess("suites", "-n", "2", "--harness-no-train", timeout=300)
+    result.assert_outcomes(passed=8)
+    report = report_of(warm)
+    assert report["outcome"] == "pass"
+    assert [recipe["name"] for recipe in report["recipes"]] == ["animals", "beasts"]  # type: ignore[attr-defined]
+    assert [len(recipe["gates"]) for recipe in report["recipes"]] == [8, 8]  # type: ignore[attr-defined]
+    result.stdout.fnmatch_lines(["beasts *classification.macro_f1*passed"])

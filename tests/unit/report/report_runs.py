@@ -1,0 +1,146 @@
+"""Runs for the tests of the report: small, and with every field in use."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from harness.records import (
+    GateResult,
+    MeasureResult,
+    Outcome,
+    RecipeResult,
+    Run,
+    TrainingSummary,
+    Verdict,
+)
+
+STAND_IN = "stand-in judge: similarity to the reference answer"
+
+
+def verdict(outcome: Outcome = Outcome.PASS, **changes: Any) -> Verdict:
+    """At least 0.9 of a macro F1 of 0.912."""
+    known = Verdict(
+        measure="classification.macro_f1",
+        view="adapter",
+        rule="at least 0.900",
+        outcome=outcome,
+        reason="0.912 on 360 examples is at least 0.900.",
+        n=360,
+        value=0.912,
+        low=0.88,
+        high=0.938,
+        threshold=0.9,
+        method="bootstrap, 95 % interval",
+    )
+    return replace(known, **changes)
+
+
+def comparison(outcome: Outcome = Outcome.PASS, **changes: Any) -> Verdict:
+    """A drop of 0.012 where 0.05 is allowed."""
+    known = Verdict(
+        measure="capability.grammar.accuracy",
+        view="adapter",
+        rule="drop vs base at most 0.050",
+        outcome=outcome,
+        reason="met",
+        n=300,
+        value=0.741,
+        low=0.69,
+        high=0.79,
+        compared_with="base",
+        baseline=0.753,
+        difference=-0.012,
+        difference_low=-0.03,
+        difference_high=0.008,
+        margin=0.05,
+        method="paired, 90 % interval",
+    )
+    return replace(known, **changes)
+
+
+def gates(*verdicts: Verdict, recipe: str = "invoices") -> tuple[GateResult, ...]:
+    return tuple(
+        GateResult(f"{recipe}/test_it/{k}", "test_it", verdict) for k, verdict in enumerate(verdicts)
+    )
+
+
+def measure(name: str, view: str, value: float | None, **changes: Any) -> MeasureResult:
+    low, high = (None, None) if value is None else (value - 0.05, value + 0.05)
+    return replace(MeasureResult(name, view, value, low, high, 360, 0, "Wilson, 95 % interval"), **changes)
+
+
+def recipe(**changes: Any) -> RecipeResult:
+    confusion = {"labels": ["fee", "rent"], "counts": [[170, 10], [5, 175]]}
+    known = RecipeResult(
+        name="invoices",
+        base="smollm2-135m-instruct",
+        fingerprint="f1" * 32,
+        adapter_digest="ad" * 32,
+        from_store=False,
+        training=TrainingSummary(252.4, 61_440, 100, 100, ((1, 2.5), (100, 0.25)), ((50, 0.5), (100, 0.4))),
+        measures=(
+            measure("classification.macro_f1", "base", 0.211),
+            measure("classification.macro_f1", "prompted_base", 0.5),
+            measure("classification.macro_f1", "adapter", 0.912, details={"confusion_matrix": confusion}),
+            measure("judge.score", "adapter", 3.4567, note=STAND_IN),
+        ),
+        gates=gates(verdict(), comparison()),
+        description="Files invoices.",
+        config={"lora": {"r": 16, "target_modules": ["q_proj", "v_proj"]}, "seed": 0, "revision": None},
+        data={"test": {"examples": 360, "sha256": "da" * 32}},
+        samples=(
+            {
+                "id": "t-1",
+                "prompt": "Which category?",
+                "expected": "fee",
+                "answers": {"base": "I do not know.", "prompted_base": None, "adapter": "fee\n"},
+            },
+        ),
+    )
+    return replace(known, **changes)
+
+
+def run(*recipes: RecipeResult, **changes: Any) -> Run:
+    known = Run(
+        run_id="20261123-140712-a4f1",
+        outcome=Outcome.PASS,
+        started_at="2026-11-23T14:07:12+00:00",
+        duration_seconds=1084.2,
+        provenance={"command": "pytest suites/", "versions": {"harness": "0.1.0"}, "git": {"dirty": False}},
+        recipes=recipes or (recipe(),),
+    )
+    return replace(known, **changes)
+
+
+def failing() -> Run:
+    """One recipe with every outcome, one that did not finish, and a problem of the run."""
+    every = recipe(
+        gates=gates(
+            verdict(reason="first passed"),
+            comparison(Outcome.INCONCLUSIVE, reason="too few examples"),
+            verdict(
+                Outcome.INCOMPLETE,
+                value=None,
+                low=None,
+                high=None,
+                reason="Not decided: 3 of 360 examples have no score.",
+                n=357,
+            ),
+            comparison(
+                Outcome.FAIL, difference=-0.16, difference_low=-0.2, difference_high=-0.12, reason="forgot"
+            ),
+            verdict(reason="second passed"),
+        )
+    )
+    stopped = recipe(
+        name="tickets",
+        adapter_digest=None,
+        from_store=None,
+        training=None,
+        measures=(),
+        gates=(),
+        samples=(),
+        problem="the loss is NaN at step 31",
+    )
+    return run(every, stopped, outcome=Outcome.FAIL, problems=("1 collected test never reported",))
