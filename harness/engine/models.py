@@ -16,7 +16,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from harness.errors import BaseModelError, ScoringError
 
-__all__ = ["LoadedModel", "choose_device", "load_base", "load_tokenizer", "takes_rows", "token_budget"]
+__all__ = [
+    "LoadedModel",
+    "choose_device",
+    "load_base",
+    "load_tokenizer",
+    "takes_rows",
+    "token_budget",
+    "training_budget",
+]
 
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
@@ -193,3 +201,9 @@ def token_budget(longest: int, device: str) -> int:
     Measured on 2 CPU cores with the embedded model: 512 to 1,024 tokens a row are equally fast, 256 is 25 % slower.
     """
     return max(1024 if device == "cpu" else 8192, 3 * longest)
+
+
+def training_budget(longest: int, device: str) -> int:
+    """Tokens per row while training, where a row's activations are held for the backward pass: on the embedded
+    model about 2 MB a token."""
+    return max(512 if device == "cpu" else 8192, longest)

@@ -30,7 +30,7 @@ from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from harness.engine.chat import refuse_too_long, training_sequences
-from harness.engine.models import LoadedModel, takes_rows, token_budget
+from harness.engine.models import LoadedModel, takes_rows, training_budget
 from harness.engine.packing import TokenSequence, pack
 from harness.engine.scoring import row_log_probs, score_continuations
 from harness.errors import BaseModelError, TrainingError, TrainingInterrupted
@@ -188,7 +188,7 @@ class _RowTrainer(SFTTrainer):  # type: ignore[misc]
         self.row_device = device
         self.computed_tokens = 0
         self.example_tokens = 0
-        self.budget = token_budget(max(len(s.inputs) for s in (*sequences, *validation)), device)
+        self.budget = training_budget(max(len(s.inputs) for s in (*sequences, *validation)), device)
         super().__init__(**arguments)
         self.share = takes_rows(self.model)
 
@@ -207,16 +207,27 @@ class _RowTrainer(SFTTrainer):  # type: ignore[misc]
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | None = None,
     ) -> torch.Tensor:
+        """Token mean of the negative log-likelihood, a row at a time.
+
+        While training, all rows but the last are differentiated here, so that only one row's activations are
+        held; the trainer differentiates the last. Gradients add up either way.
+        """
         members = [self.sequences[index] for index in inputs["index"].tolist()]
-        total = torch.zeros((), device=self.row_device)
-        for row in pack(members, budget=self.budget, share=self.share):
+        items = num_items_in_batch or sum(len(s.continuation) for s in members)
+        scale = self.accelerator.num_processes / items
+        rows = list(pack(members, budget=self.budget, share=self.share))
+        before = torch.zeros((), device=self.row_device)
+        for number, row in enumerate(rows, 1):
             log_probs, _ = row_log_probs(model, row, self.row_device)
             # An edge that several examples share is computed once and counts once for each.
-            total = total - log_probs[[edge for _, edges in row.members for edge in edges]].sum()
-            self.computed_tokens += len(row)
+            loss = -log_probs[[edge for _, edges in row.members for edge in edges]].sum() * scale
+            if number < len(rows):
+                if torch.is_grad_enabled():
+                    self.accelerator.backward(loss)
+                before = before + loss.detach()
+        self.computed_tokens += sum(map(len, rows))
         self.example_tokens += sum(len(s.inputs) for s in members)
-        items = num_items_in_batch or sum(len(s.continuation) for s in members)
-        return total / items * self.accelerator.num_processes
+        return before + loss
 
     def evaluate(self, *_args: Any, **_options: Any) -> dict[str, float]:
         """Token mean of the negative log-likelihood over the validation set."""

@@ -116,7 +116,7 @@ def visible(text: str) -> str:
     Line feeds and tabs stay, and the joiners that scripts and emoji need. Control characters become
     their control pictures, the rest e.g. [U+202E].
     """
-    if text.isascii() and text.isprintable():
+    if text.isprintable():  # the common case; no character that is replaced below counts as printable
         return text
     return "".join(map(_visible_character, text.replace("\r\n", "\n")))
 

@@ -97,8 +97,13 @@ def test_adapter_folder_is_complete(tiny_model: Path, tmp_path: Path) -> None:
     assert len([line for line in log if "eval_loss" in line]) == 2
 
 
-def test_same_weights_as_the_stock_trainer(tiny_model: Path, tmp_path: Path) -> None:
-    """TRL's own SFTTrainer on padded batches, same data, order, seed and arguments, float32, no dropout."""
+@pytest.mark.parametrize("budget", [1000, 40])
+def test_same_weights_as_the_stock_trainer(
+    tiny_model: Path, tmp_path: Path, budget: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One row a micro-batch and several, against TRL's own SFTTrainer on padded batches: same data, order, seed and
+    arguments, float32, no dropout."""
+    monkeypatch.setattr("harness.engine.training.training_budget", lambda longest, device: budget)
     ours = tmp_path / "ours"
     training = {
         **TRAINING,
@@ -130,6 +135,7 @@ def test_same_weights_as_the_stock_trainer(tiny_model: Path, tmp_path: Path) -> 
         logging_steps=1,
         disable_tqdm=True,
         max_length=None,
+        completion_only_loss=True,
         **training,
     )
     stock = SFTTrainer(

@@ -74,7 +74,7 @@ def test_untrusted_text_is_only_text() -> None:
     assert not re.search(r"(?<!\\)\[", text)
 
 
-@pytest.mark.parametrize(("recipes", "count"), [(1, 3_000), (60, 60), (3_000, 1)])
+@pytest.mark.parametrize(("recipes", "count"), [(1, 1_500), (20, 30), (500, 1)])
 def test_it_stays_small_and_says_what_is_missing(recipes: int, count: int) -> None:
     long = verdict(Outcome.FAIL, reason="漢" * 1_000)
     mixed = [verdict(reason="passed")] * (count // 2) + [long] * (count - count // 2)
