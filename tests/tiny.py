@@ -69,7 +69,9 @@ def rows(split: str, n: int, *, seed: int) -> list[dict[str, object]]:
     for number in range(n):
         kind, words = (("animal", ANIMALS), ("tool", TOOLS))[number % 2]
         text = f"{split} {number}: the {draw.choice(words)}"
-        result.append({"id": f"{split}-{number}", "text": text, "label": kind, "slices": {"half": str(number % 4 // 2)}})
+        result.append(
+            {"id": f"{split}-{number}", "text": text, "label": kind, "slices": {"half": str(number % 4 // 2)}}
+        )
     return result
 
 
@@ -129,7 +131,10 @@ def save_project(root: Path, model: Path, *, name: str = "animals", suite: str =
     (capability / "facts.yaml").write_text(TASK)
     write_rows(
         capability / "facts.jsonl",
-        [{"id": f"f{k}", "question": f"Number {k} is", "choices": ["odd", "even"], "gold": 1 - k % 2} for k in range(12)],
+        [
+            {"id": f"f{k}", "question": f"Number {k} is", "choices": ["odd", "even"], "gold": 1 - k % 2}
+            for k in range(12)
+        ],
     )
     (root / "suites" / "test_animals.py").write_text(dedent(suite))
     return root

@@ -121,7 +121,5 @@ def _yaml(values: Mapping[str, Any], *, quoted: bool) -> str:
         return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
     Dumper.add_representer(str, text)
-    document: str = yaml.dump(
-        dict(values), Dumper=Dumper, sort_keys=False, allow_unicode=not quoted, width=sys.maxsize
-    )
+    document: str = yaml.dump(dict(values), Dumper=Dumper, sort_keys=False, allow_unicode=not quoted, width=sys.maxsize)
     return document

@@ -54,9 +54,7 @@ class Project:
         key, default = FOLDERS[name]
         chosen = environ.get(f"HARNESS_{key.upper()}") or self.ini.get(f"harness_{key}") or default
         if not isinstance(chosen, str):
-            raise CommandError(
-                f"{self.file}: harness_{key} must be one folder, got {chosen!r}; write it as a text"
-            )
+            raise CommandError(f"{self.file}: harness_{key} must be one folder, got {chosen!r}; write it as a text")
         return self.root / Path(chosen).expanduser()
 
     def recipes_folder(self) -> Path:

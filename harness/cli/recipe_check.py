@@ -64,9 +64,7 @@ def _recipe_files(place: Path) -> tuple[list[Path], list[str]]:
             raise CommandError(f"{shown(place)}: recipe files end in .yaml; rename it, or name another file")
         return [place], []
     if not place.is_dir():
-        raise CommandError(
-            f"{shown(place)}: no such file or folder; name a recipe file or a folder of recipes"
-        )
+        raise CommandError(f"{shown(place)}: no such file or folder; name a recipe file or a folder of recipes")
     problems: list[str] = []
     try:
         files = list(find_recipes(place).values())

@@ -86,14 +86,10 @@ def _find(named: str) -> Path:
     if path.is_dir():
         if (path / _JSON).is_file():
             return path.resolve() / _JSON
-        raise CommandError(
-            f"{shown(path)}: has no {_JSON}; name the folder of a run, e.g. one below {shown(reports)}"
-        )
+        raise CommandError(f"{shown(path)}: has no {_JSON}; name the folder of a run, e.g. one below {shown(reports)}")
     runs = _runs(reports)
     if not runs:
-        raise CommandError(
-            f"there is no run {named!r}, and no report in {shown(reports)}; run `pytest suites/` first"
-        )
+        raise CommandError(f"there is no run {named!r}, and no report in {shown(reports)}; run `pytest suites/` first")
     newest = ", ".join(runs[:_NEWEST_SHOWN])
     raise CommandError(
         f"there is no run {named!r} in {shown(reports)}; name its folder, or one of the newest: {newest}"

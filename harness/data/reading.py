@@ -100,15 +100,11 @@ def _read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise DataError(
-            f"data file {where} does not exist; correct the path in the recipe, or add it"
-        ) from None
+        raise DataError(f"data file {where} does not exist; correct the path in the recipe, or add it") from None
     except IsADirectoryError:
         raise DataError(f"data file {where} is a directory; name a .jsonl file in it") from None
     except OSError as error:
-        raise DataError(
-            f"data file {where} cannot be read ({error.strerror}); check its permissions"
-        ) from None
+        raise DataError(f"data file {where} cannot be read ({error.strerror}); check its permissions") from None
 
 
 def _contradictions(examples: list[Example]) -> list[str]:
@@ -181,9 +177,7 @@ class _LineReader:
 
     def _classification(self, fields: dict[str, Any], problems: list[str]) -> _Content | None:
         text = _text(fields, "text", problems, empty="the prompt is empty; write the text or delete the line")
-        label = _text(
-            fields, "label", problems, empty="the completion is empty; write the label or delete the line"
-        )
+        label = _text(fields, "label", problems, empty="the completion is empty; write the label or delete the line")
         if label is not None and label not in self.labels:
             near = nearest(label, self.labels)
             hint = f"did you mean {shown(near)}?" if near else f"the labels are {', '.join(self.labels)}"
@@ -216,9 +210,7 @@ def _parse(line: bytes) -> dict[str, Any]:
     try:
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:
-        raise _LineError(
-            "half of a surrogate pair (\\ud800 to \\udfff) stands alone; no tokenizer reads it"
-        ) from None
+        raise _LineError("half of a surrogate pair (\\ud800 to \\udfff) stands alone; no tokenizer reads it") from None
     return value
 
 
@@ -271,9 +263,7 @@ def _alpaca(fields: dict[str, Any], problems: list[str]) -> _Content | None:
     if not isinstance(extra, str):
         problems.append(f'input must be a text, got {shown(extra)}; write "" for none')
         extra = ""
-    output = _text(
-        fields, "output", problems, empty="the completion is empty; write the output or delete the line"
-    )
+    output = _text(fields, "output", problems, empty="the completion is empty; write the output or delete the line")
     if instruction is None or output is None:
         return None
     prompt = f"{instruction}\n\n{extra}" if extra.strip() else instruction
@@ -287,11 +277,7 @@ def _chat(fields: dict[str, Any], problems: list[str]) -> _Content | None:
         problems.append(f'messages {found}; write [{{"role": "user", "content": "..."}}, ...]')
         return None
     before = len(problems)
-    messages = [
-        message
-        for index, item in enumerate(given)
-        if (message := _message(item, index, len(given), problems))
-    ]
+    messages = [message for index, item in enumerate(given) if (message := _message(item, index, len(given), problems))]
     if len(problems) > before:
         return None
     if not messages or messages[-1].role != "assistant":
@@ -316,9 +302,7 @@ def _chat(fields: dict[str, Any], problems: list[str]) -> _Content | None:
 def _message(item: object, index: int, count: int, problems: list[str]) -> Message | None:
     name = f"messages[{index}]"
     if not isinstance(item, dict):
-        problems.append(
-            f'{name} must be an object, got {shown(item)}; write {{"role": "user", "content": "..."}}'
-        )
+        problems.append(f'{name} must be an object, got {shown(item)}; write {{"role": "user", "content": "..."}}')
         return None
     problems += _unknown_keys(item, ("role", "content"), name)
     role = item.get("role")

@@ -45,9 +45,7 @@ def few_shot_examples(train: Sequence[Example], *, n: int, seed: int) -> tuple[E
     if n < 0:
         raise DataError(f"few_shot must be at least 0, got {n}")
     if n > len(train):
-        raise DataError(
-            f"few_shot asks for {n} examples, and the training set has {len(train)}; lower few_shot"
-        )
+        raise DataError(f"few_shot asks for {n} examples, and the training set has {len(train)}; lower few_shot")
     draw = random.Random(seed)
     by_label: dict[str, list[Example]] = {}
     for example in train:

@@ -6,6 +6,7 @@ dequantized only when a path to load from is asked for.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import importlib.util
@@ -64,17 +65,16 @@ def resolve_base(model: str, revision: str | None = None, *, relative_to: Path |
     """
     if model == EMBEDDED:
         if revision is not None:
-            raise BaseModelError(
-                f"{EMBEDDED} is embedded and has no revisions; remove base.revision ({revision})."
-            )
+            raise BaseModelError(f"{EMBEDDED} is embedded and has no revisions; remove base.revision ({revision}).")
         return _embedded()
-    local = (relative_to or Path()) / Path(model).expanduser()
+    path = Path(model)
+    with contextlib.suppress(RuntimeError):  # ~name of a user that does not exist here
+        path = path.expanduser()
+    local = (relative_to or Path()) / path
     if local.is_dir():
         return _folder(model, local)
     if model.startswith((".", "/", "~")) or model.count("/") > 1:
-        raise BaseModelError(
-            f"base.model: {local} is not a folder. Give a folder with config.json and weights."
-        )
+        raise BaseModelError(f"base.model: {local} is not a folder. Give a folder with config.json and weights.")
     return _hub(model, revision)
 
 
@@ -88,9 +88,7 @@ def _embedded() -> BaseModel:
 
 
 def _folder(name: str, folder: Path) -> BaseModel:
-    files = sorted(
-        p for p in folder.iterdir() if p.suffix in {*_WEIGHT_SUFFIXES, ".json", ".jinja", ".model"}
-    )
+    files = sorted(p for p in folder.iterdir() if p.suffix in {*_WEIGHT_SUFFIXES, ".json", ".jinja", ".model", ".txt"})
     if not (folder / "config.json").is_file() or not any(p.suffix in _WEIGHT_SUFFIXES for p in files):
         raise BaseModelError(
             f"{folder}: not a model folder: config.json and a .safetensors file are needed. "
@@ -122,7 +120,7 @@ def _hub(model: str, revision: str | None) -> BaseModel:
 
 
 def _files_digest(files: list[Path]) -> str:
-    """sha256 over the names and contents of files; remembered by size and time of change, since weights are big."""
+    """sha256 over the names and contents of files; remembered by size and times of change, since weights are big."""
     total = hashlib.sha256()
     for file in files:
         total.update(f"{file.name}\0{_file_digest(file)}\0".encode())
@@ -131,7 +129,9 @@ def _files_digest(files: list[Path]) -> str:
 
 def _file_digest(file: Path) -> str:
     stat = file.stat()
-    identity = f"{file.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ino}"
+    # The time of modification can be set back, as archives and rsync do; the time of the inode's change cannot.
+    times = f"{stat.st_mtime_ns}|{stat.st_ctime_ns}"
+    identity = f"{file.resolve()}|{stat.st_size}|{times}|{stat.st_ino}"
     note = _cache() / "digests" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.json"
     try:
         known = json.loads(note.read_text())
@@ -167,14 +167,18 @@ def _dequantized(gguf: Path, digest: str, progress: Callable[[str], None]) -> Pa
             if target.is_dir():  # another process made it while this one waited
                 return target
             progress(f"dequantizing {EMBEDDED} into {target} (once, about 25 s)")
-            with tempfile.TemporaryDirectory(dir=parent, prefix="tmp-") as temporary:
+            prefix = f"tmp-{target.name}-"
+            for left in parent.glob(f"{prefix}*"):  # by a process that was killed: this one has the lock
+                shutil.rmtree(left, ignore_errors=True)
+            with tempfile.TemporaryDirectory(dir=parent, prefix=prefix) as temporary:
                 partial = Path(temporary) / "model"
                 _dequantize(gguf, partial)
                 os.replace(partial, target)  # a folder under its final name is complete
     except OSError as error:
         free = shutil.disk_usage(parent if parent.exists() else parent.anchor).free
         raise BaseModelError(
-            f"{parent}: the embedded model needs 300 MB here, and {free / 1e6:.0f} MB are free ({error.strerror}). "
+            f"{parent}: the embedded model needs 300 MB here, and {free / 1e6:.0f} MB are free "
+            f"({error.strerror or error}). "
             "Make room, or set XDG_CACHE_HOME to a folder with more."
         ) from error
     progress(f"{EMBEDDED} is ready")
@@ -188,6 +192,7 @@ def _dequantize(gguf: Path, folder: Path) -> None:
         raise BaseModelError(f"The package gguf is needed to read {EMBEDDED}. {_INSTALL}") from None
     import torch
     import transformers
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     transformers.utils.logging.disable_progress_bar()
@@ -201,5 +206,8 @@ def _dequantize(gguf: Path, folder: Path) -> None:
         dtype=torch.bfloat16,
     )
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    model.save_pretrained(folder)
+    try:
+        model.save_pretrained(folder)
+    except SafetensorError as error:  # its own exception for a full disk
+        raise OSError(str(error)) from error
     tokenizer.save_pretrained(folder)

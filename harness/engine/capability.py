@@ -72,8 +72,8 @@ def run_task(
             bootstrap_iters=0,
             cache_requests=False,
         )
-    except CapabilityError:
-        raise
+    except CapabilityError as error:
+        raise CapabilityError(f"capability task {task!r}: {error}") from None
     except Exception as error:  # lm-eval raises what its task files, datasets and metrics raise
         raise CapabilityError(f"capability task {task!r}: {type(error).__name__}: {error}") from error
     finally:
@@ -98,8 +98,9 @@ def _task_result(samples: Sequence[dict[str, Any]]) -> TaskResult:
     by_document: dict[str, dict[str, Any]] = {}
     unscored: dict[str, str] = {}
     choices: set[int] = set()
+    identities = _identities(samples)
     for sample in samples:
-        identity = str(sample["doc"].get("id", sample["doc_id"]))
+        identity = identities[sample["doc_id"]]
         values = [_first(response) for response in sample["filtered_resps"]]
         numbers = [value for value in values if isinstance(value, float)]
         if any(not math.isfinite(value) for value in numbers):
@@ -110,8 +111,16 @@ def _task_result(samples: Sequence[dict[str, Any]]) -> TaskResult:
     names = next(iter(by_document.values()))["metrics"] if by_document else []
     metrics = {name: tuple(float(s[name]) for s in by_document.values()) for name in names}
     chance = 1 / min(choices) if len(choices) == 1 and min(choices) > 1 else None
-    documents = {str(sample["doc"].get("id", sample["doc_id"])) for sample in samples}
-    return TaskResult(tuple(by_document), metrics, len(documents), unscored, chance)
+    return TaskResult(tuple(by_document), metrics, len(identities), unscored, chance)
+
+
+def _identities(samples: Sequence[dict[str, Any]]) -> dict[int, str]:
+    """Document number -> the document's own id where all have distinct ones, else the number.
+
+    In some of lm-eval's own tasks "id" names a passage that several items share.
+    """
+    own = {sample["doc_id"]: str(sample["doc"].get("id", sample["doc_id"])) for sample in samples}
+    return own if len(set(own.values())) == len(own) else {number: str(number) for number in own}
 
 
 def _first(response: Any) -> Any:
@@ -120,7 +129,7 @@ def _first(response: Any) -> Any:
     return response
 
 
-class _RowLM(HFLM):  # type: ignore[misc]
+class _RowLM(HFLM):
     """lm-eval's Hugging Face model, whose log-likelihoods compute every shared prefix once."""
 
     def __init__(self, loaded: LoadedModel, model: Any, progress: Callable[[int], None] | None) -> None:

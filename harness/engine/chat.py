@@ -32,12 +32,10 @@ def end_of_turn(tokenizer: Any) -> str:
     A template that ends an answer with no special token is given the tokenizer's end-of-sequence token.
     """
     dialogue = [Message("user", _PROBE), Message("assistant", _PROBE)]
-    text = tokenizer.apply_chat_template(_plain(dialogue), tokenize=False)
+    text: str = tokenizer.apply_chat_template(_plain(dialogue), tokenize=False)
     tail = text.rpartition(_PROBE)[2]
-    ends = [
-        tail.find(token) + len(token) for token in tokenizer.all_special_tokens if token and token in tail
-    ]
-    return tail[: min(ends)] if ends else tail.rstrip() + tokenizer.eos_token
+    ends = [tail.find(token) + len(token) for token in tokenizer.all_special_tokens if token and token in tail]
+    return tail[: min(ends)] if ends else f"{tail.rstrip()}{tokenizer.eos_token}"
 
 
 def completion_tokens(tokenizer: Any, text: str, end: str) -> tuple[int, ...]:
@@ -49,9 +47,7 @@ def training_sequences(tokenizer: Any, examples: Iterable[Example]) -> list[Toke
     """Prompt and expected answer of each example."""
     end = end_of_turn(tokenizer)
     return [
-        TokenSequence(
-            prompt_tokens(tokenizer, example.messages), completion_tokens(tokenizer, example.expected, end)
-        )
+        TokenSequence(prompt_tokens(tokenizer, example.messages), completion_tokens(tokenizer, example.expected, end))
         for example in examples
     ]
 

@@ -46,9 +46,7 @@ def generate_answers(
         longest = max(len(prompts[index]) for index in batch)
         tokens = torch.full((len(batch), longest), tokenizer.pad_token_id, device=device)
         mask = torch.zeros_like(tokens)
-        for line, index in enumerate(
-            batch
-        ):  # padded on the left, so that every prompt ends where answers begin
+        for line, index in enumerate(batch):  # padded on the left, so that every prompt ends where answers begin
             tokens[line, longest - len(prompts[index]) :] = torch.tensor(prompts[index], device=device)
             mask[line, longest - len(prompts[index]) :] = 1
         with torch.inference_mode():

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import gc
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ __all__ = [
     "choose_device",
     "load_base",
     "load_tokenizer",
+    "release_memory",
     "takes_rows",
     "token_budget",
     "training_budget",
@@ -47,7 +49,7 @@ class LoadedModel:
     def context_length(self) -> int:
         return int(self.model.config.max_position_embeddings)
 
-    @contextmanager
+    @contextlib.contextmanager
     def base_view(self) -> Iterator[Any]:
         """The model with its adapter, if any, switched off."""
         self.require_open()
@@ -57,7 +59,7 @@ class LoadedModel:
         with self.model.disable_adapter():
             yield self.model
 
-    @contextmanager
+    @contextlib.contextmanager
     def adapter_view(self) -> Iterator[Any]:
         self.require_open()
         if not self.has_adapter:
@@ -100,8 +102,19 @@ class LoadedModel:
     def close(self) -> None:
         self.model = None
         gc.collect()
-        if self.device.startswith("cuda"):
-            torch.cuda.empty_cache()
+        release_memory()
+
+
+def release_memory() -> None:
+    """Give memory that nothing uses back to the system.
+
+    Rows differ in length, so glibc's heap fragments: without this, training the embedded model on a CPU grew by
+    0.6 GB in 40 steps.
+    """
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def choose_device(wanted: str | None) -> str:
@@ -166,9 +179,7 @@ def _row_trial(model: Any) -> bool:
 
     text = model.config.get_text_config()
     layers = getattr(text, "layer_types", None)
-    windowed = (
-        any(kind != "full_attention" for kind in layers) if layers else getattr(text, "sliding_window", None)
-    )
+    windowed = any(kind != "full_attention" for kind in layers) if layers else getattr(text, "sliding_window", None)
     if windowed:
         return False  # these differ only beyond a window's length, which a short trial would not see
     device = next(model.parameters()).device

@@ -109,9 +109,7 @@ class _RowBuilder:
             row.ends.append(-1)
         self.inputs = inputs
         first = len(sequence.prefix) - 1
-        row.members.append(
-            (index, [self._edge(self.path[first + i], t) for i, t in enumerate(sequence.continuation)])
-        )
+        row.members.append((index, [self._edge(self.path[first + i], t) for i, t in enumerate(sequence.continuation)]))
 
     def _edge(self, predictor: int, target: int) -> int:
         edge = self.edges.get((predictor, target))

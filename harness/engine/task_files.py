@@ -49,11 +49,10 @@ def find_task(name: str, folder: Path | None) -> TaskFile | None:
         raise CapabilityError(f"{path}: `task: {name}` is expected, as the file is named.")
     if config.get("dataset_path") != "json":
         raise CapabilityError(f"{path}: dataset_path must be json, with data_files beside the task file.")
-    files = (config.get("dataset_kwargs") or {}).get("data_files")
+    arguments = config.get("dataset_kwargs")
+    files = arguments.get("data_files") if isinstance(arguments, dict) else None
     if not isinstance(files, dict) or not files:
-        raise CapabilityError(
-            f"{path}: dataset_kwargs.data_files must map a split to a file, e.g. test: data.jsonl."
-        )
+        raise CapabilityError(f"{path}: dataset_kwargs.data_files must map a split to a file, e.g. test: data.jsonl.")
     total = hashlib.sha256(text)
     rows = {}
     for split, file_name in files.items():
@@ -73,6 +72,7 @@ def _read(file: Path, task: Path) -> bytes:
 
 def _documents(content: bytes, file: Path) -> tuple[dict[str, Any], ...]:
     documents = []
+    lines: dict[str, int] = {}
     for number, line in enumerate(content.splitlines(), 1):
         try:
             document = json.loads(line)
@@ -80,6 +80,13 @@ def _documents(content: bytes, file: Path) -> tuple[dict[str, Any], ...]:
             raise CapabilityError(f"{file}:{number}: not JSON: {error}.") from None
         if not isinstance(document, dict):
             raise CapabilityError(f"{file}:{number}: an object is expected, got {type(document).__name__}.")
+        if "id" in document:  # items are told apart by it: of two with the same, one would be lost
+            identity = str(document["id"])
+            if lines.setdefault(identity, number) != number:
+                raise CapabilityError(
+                    f"{file}:{number}: id {json.dumps(document['id'])} is also that of line {lines[identity]}; "
+                    "give each item an id of its own."
+                )
         documents.append(document)
     if not documents:
         raise CapabilityError(f"{file}: the file is empty.")

@@ -30,7 +30,7 @@ from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from harness.engine.chat import refuse_too_long, training_sequences
-from harness.engine.models import LoadedModel, takes_rows, training_budget
+from harness.engine.models import LoadedModel, release_memory, takes_rows, training_budget
 from harness.engine.packing import TokenSequence, pack
 from harness.engine.scoring import row_log_probs, score_continuations
 from harness.errors import BaseModelError, TrainingError, TrainingInterrupted
@@ -57,9 +57,12 @@ _FIXED_ARGUMENTS: Mapping[str, Any] = {
 }
 
 
+_STEPS_BETWEEN_RELEASES = 10
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """What a finished training did. tokens: computed, with every shared prefix once; examples_tokens: as if not."""
+    """What a finished training did. tokens: computed, with every shared prefix once; example_tokens: as if not."""
 
     seconds: float
     steps: int
@@ -167,12 +170,10 @@ def _arguments(training: Mapping[str, Any], loaded: LoadedModel, seed: int, fold
         # Recomputing activations takes a third more time for memory that a CPU has.
         defaults["activation_checkpointing"] = not on_cpu
     arguments = {**defaults, **training, **_FIXED_ARGUMENTS}
-    return SFTConfig(
-        output_dir=str(folder / "trainer"), seed=seed, data_seed=seed, use_cpu=on_cpu, **arguments
-    )
+    return SFTConfig(output_dir=str(folder / "trainer"), seed=seed, data_seed=seed, use_cpu=on_cpu, **arguments)
 
 
-class _RowTrainer(SFTTrainer):  # type: ignore[misc]
+class _RowTrainer(SFTTrainer):
     """SFTTrainer whose micro-batches are packed rows. A batch carries indices; rows are made from `sequences`."""
 
     def __init__(
@@ -227,7 +228,8 @@ class _RowTrainer(SFTTrainer):  # type: ignore[misc]
                 before = before + loss.detach()
         self.computed_tokens += sum(map(len, rows))
         self.example_tokens += sum(len(s.inputs) for s in members)
-        return before + loss
+        total: torch.Tensor = before + loss
+        return total
 
     def evaluate(self, *_args: Any, **_options: Any) -> dict[str, float]:
         """Token mean of the negative log-likelihood over the validation set."""
@@ -242,11 +244,11 @@ class _RowTrainer(SFTTrainer):  # type: ignore[misc]
         tokens = sum(len(s.continuation) for s in self.validation)
         metrics = {"eval_loss": -sum(score.log_likelihood for score in scores) / tokens}
         self.log(dict(metrics))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
 
-class _Recorder(TrainerCallback):  # type: ignore[misc]
+class _Recorder(TrainerCallback):
     """Writes training_log.jsonl, keeps the loss curves, shows progress, and stops at a loss that is not finite."""
 
     def __init__(self, log: Path, progress: Progress) -> None:
@@ -282,6 +284,12 @@ class _Recorder(TrainerCallback):  # type: ignore[misc]
         tokens = self.trainer.example_tokens if self.trainer is not None else 0
         loss = f"loss {self.loss[-1][1]:.3f}, " if self.loss else ""
         self.progress.advance(state.global_step, f"{loss}{tokens / max(seconds, 1e-9):,.0f} tokens/s")
+        if (
+            self.trainer is not None
+            and self.trainer.row_device == "cpu"
+            and state.global_step % _STEPS_BETWEEN_RELEASES == 0
+        ):
+            release_memory()
 
     def on_evaluate(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
         if self.validation_loss:
@@ -292,7 +300,7 @@ class _Recorder(TrainerCallback):  # type: ignore[misc]
         self.progress.finish(f"loss {self.loss[-1][1]:.3f}" if self.loss else "")
 
 
-class _Interrupted(TrainerCallback):  # type: ignore[misc]
+class _Interrupted(TrainerCallback):
     """Ends training after the current step once a signal came."""
 
     def __init__(self) -> None:
@@ -361,9 +369,7 @@ def _keep_weights_trainable(model: Any) -> None:
 def _refuse_non_finite_weights(model: Any) -> None:
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and not torch.isfinite(parameter).all():
-            raise TrainingError(
-                f"{name} holds values that are not finite after training; the adapter is not used."
-            )
+            raise TrainingError(f"{name} holds values that are not finite after training; the adapter is not used.")
 
 
 def _finite(value: Any) -> Any:

@@ -66,9 +66,7 @@ def check_rule(rule: Rule, *, bounds: tuple[float, float], measure: str, view: s
             _check_number(measure, name, number)
     _check_number(measure, "confidence", rule.confidence)
     if not 0.5 < rule.confidence < 1:
-        raise GateError(
-            f"{measure}: confidence must be above 0.5 and below 1, got {rule.confidence:g}. 0.95 is usual."
-        )
+        raise GateError(f"{measure}: confidence must be above 0.5 and below 1, got {rule.confidence:g}. 0.95 is usual.")
     if rule.decide not in ("point", "confident"):
         raise GateError(f'{measure}: decide must be "point" or "confident", got {rule.decide!r}.')
     absolute = rule.at_least is not None or rule.at_most is not None
@@ -84,8 +82,7 @@ def check_rule(rule: Rule, *, bounds: tuple[float, float], measure: str, view: s
         _check_comparison(rule, bounds, measure, view)
     else:
         raise GateError(
-            f"{measure}: the gate has no rule. Give at_least, at_most, or compared_with with max_drop "
-            "or min_gain."
+            f"{measure}: the gate has no rule. Give at_least, at_most, or compared_with with max_drop or min_gain."
         )
 
 
@@ -114,13 +111,9 @@ def _check_thresholds(rule: Rule, bounds: tuple[float, float], measure: str) -> 
     low, high = bounds
     for name, threshold in (("at_least", rule.at_least), ("at_most", rule.at_most)):
         if threshold is not None and not low <= threshold <= high:
-            raise GateError(
-                f"{measure}: {name}={threshold:g} is outside what the measure can be, {low:g} to {high:g}."
-            )
+            raise GateError(f"{measure}: {name}={threshold:g} is outside what the measure can be, {low:g} to {high:g}.")
     if rule.at_least is not None and rule.at_most is not None and rule.at_least > rule.at_most:
-        raise GateError(
-            f"{measure}: nothing is at least {rule.at_least:g} and at most {rule.at_most:g}. Swap the two."
-        )
+        raise GateError(f"{measure}: nothing is at least {rule.at_least:g} and at most {rule.at_most:g}. Swap the two.")
 
 
 def _check_comparison(rule: Rule, bounds: tuple[float, float], measure: str, view: str) -> None:
@@ -130,9 +123,7 @@ def _check_comparison(rule: Rule, bounds: tuple[float, float], measure: str, vie
             f'{measure}: {name} needs a view to compare with. Add compared_with="{VIEWS[0]}" or another view.'
         )
     if rule.compared_with not in VIEWS:
-        raise GateError(
-            f"{measure}: compared_with={rule.compared_with!r} is not a view. Views: {', '.join(VIEWS)}."
-        )
+        raise GateError(f"{measure}: compared_with={rule.compared_with!r} is not a view. Views: {', '.join(VIEWS)}.")
     if rule.compared_with == view:
         others = ", ".join(other for other in VIEWS if other != view)
         raise GateError(f"{measure}: {view} is compared with itself. Compare with one of: {others}.")
@@ -148,12 +139,9 @@ def _check_comparison(rule: Rule, bounds: tuple[float, float], measure: str, vie
             "enough) or min_gain (how much better it must be)."
         )
     if measure.endswith(("_loss", "_error")):
-        raise GateError(
-            f"{measure}: lower is better here, and {name} is for measures where higher is. Use at_most."
-        )
+        raise GateError(f"{measure}: lower is better here, and {name} is for measures where higher is. Use at_most.")
     width = bounds[1] - bounds[0]
     if not 0 <= margin < width:
         raise GateError(
-            f"{measure}: {name}={margin:g} must be at least 0 and below {width:g}, the largest difference "
-            "there can be."
+            f"{measure}: {name}={margin:g} must be at least 0 and below {width:g}, the largest difference there can be."
         )

@@ -304,9 +304,7 @@ def _user_prompt(item: Answer, show_reference: bool) -> str:
     # Unpredictable on purpose, not seeded: a candidate that knew the marker could close it.
     marker = f"MATERIAL-{secrets.token_hex(16)}"
     text = json.dumps(material, ensure_ascii=False)
-    return (
-        f"Grade `response`. The material stands between the two lines {marker}.\n{marker}\n{text}\n{marker}"
-    )
+    return f"Grade `response`. The material stands between the two lines {marker}.\n{marker}\n{text}\n{marker}"
 
 
 def _schema(criteria: Sequence[str]) -> dict[str, object]:

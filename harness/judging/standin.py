@@ -69,9 +69,7 @@ class StandInJudge:
         """(len(texts), 384) float32, rows of length 1."""
         if self._model is None:
             self._model = _load()
-        return self._model.encode(
-            texts, batch_size=_BATCH, normalize_embeddings=True, show_progress_bar=False
-        )
+        return self._model.encode(texts, batch_size=_BATCH, normalize_embeddings=True, show_progress_bar=False)
 
 
 def grade_of_similarity(similarity: float) -> float:

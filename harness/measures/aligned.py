@@ -22,9 +22,7 @@ def check_examples(examples: Iterable[Example]) -> tuple[Example, ...]:
     examples = tuple(examples)
     doubled = [i for i, count in Counter(e.id for e in examples).items() if count > 1]
     if doubled:
-        raise ScoringError(
-            f"{len(doubled)} example ids occur twice, first {doubled[0]!r}: make every id unique"
-        )
+        raise ScoringError(f"{len(doubled)} example ids occur twice, first {doubled[0]!r}: make every id unique")
     return examples
 
 
@@ -70,9 +68,7 @@ def scores_of(
     values: id -> value. unscored: id -> reason, for each example without a value.
     predicted: id -> predicted label; with it the examples' own labels are the truth.
     """
-    reasons = {
-        e.id: unscored.get(e.id, f"no answer from the view {view}") for e in examples if e.id not in values
-    }
+    reasons = {e.id: unscored.get(e.id, f"no answer from the view {view}") for e in examples if e.id not in values}
     scored = [e for e in examples if e.id in values]
     names = sorted({name for e in examples for name in e.slices})
     return Scores(

@@ -89,9 +89,7 @@ class Classification:
         if self._answer is None:
             raise GateError("classification.generated needs generated answers, and none can be made here")
         if self._generated is None:
-            self._generated = Classification(
-                self.examples, self.labels, self._score_choices, self._answer, "generated"
-            )
+            self._generated = Classification(self.examples, self.labels, self._score_choices, self._answer, "generated")
         return self._generated
 
     def probabilities(self, view: str) -> pandas.DataFrame:
@@ -128,9 +126,7 @@ class Classification:
 
         truth, predicted = self._pairs(view)
         if truth:
-            columns = precision_recall_fscore_support(
-                truth, predicted, labels=list(self.labels), zero_division=0.0
-            )
+            columns = precision_recall_fscore_support(truth, predicted, labels=list(self.labels), zero_division=0.0)
         else:
             columns = ([0.0] * len(self.labels),) * 3 + ([0] * len(self.labels),)
         names = ("precision", "recall", "f1", "support")
@@ -148,9 +144,7 @@ class Classification:
         for example in self.examples:
             if example.label not in self.labels:
                 where = example.source or example.id
-                raise ScoringError(
-                    f"{where}: the label is {example.label!r}, not one of {', '.join(self.labels)}"
-                )
+                raise ScoringError(f"{where}: the label is {example.label!r}, not one of {', '.join(self.labels)}")
 
     def _measure(self, name: str, statistic: str) -> Measure:
         prefix = "classification" if self.mode == "probability" else "classification.generated"
@@ -163,9 +157,7 @@ class Classification:
     def _scores(self, name: str, statistic: str, view: str) -> Scores:
         predictions = self._predict(view)
         right = {
-            e.id: float(predictions.predicted[e.id] == e.label)
-            for e in self.examples
-            if e.id in predictions.predicted
+            e.id: float(predictions.predicted[e.id] == e.label) for e in self.examples if e.id in predictions.predicted
         }
         return scores_of(
             name,
@@ -229,14 +221,11 @@ class Classification:
                 unscored[example.id] = f"the view {view} gave it no log-likelihoods"
             elif len(row) != len(self.labels):
                 raise ScoringError(
-                    f"view {view!r}, example {example.id!r}: {len(row)} log-likelihoods"
-                    f" for {len(self.labels)} labels"
+                    f"view {view!r}, example {example.id!r}: {len(row)} log-likelihoods for {len(self.labels)} labels"
                 )
             elif not all(map(math.isfinite, row)):
                 k = next(k for k in order if not math.isfinite(row[k]))
-                unscored[example.id] = (
-                    f"the log-likelihood of {choices.options[k]} is {row[k]}, not a finite number"
-                )
+                unscored[example.id] = f"the log-likelihood of {choices.options[k]} is {row[k]}, not a finite number"
             else:
                 rows[example.id] = tuple(float(row[k]) for k in order)
         return rows, unscored

@@ -107,9 +107,7 @@ class Generation:
             texts = texts_of(outputs, view)
             score = load()
             values = {
-                e.id: score(e.expected, texts[e.id], e.id in outputs.truncated)
-                for e in self.examples
-                if e.id in texts
+                e.id: score(e.expected, texts[e.id], e.id in outputs.truncated) for e in self.examples if e.id in texts
             }
             note = truncation_note(outputs, self.examples)
             return scores_of(full_name, view, self.examples, values, {}, note=note)

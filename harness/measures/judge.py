@@ -73,11 +73,7 @@ class Judged:
         """
         if view not in self._grades:
             texts = texts_of(self.outputs(view), view)
-            items = [
-                JudgedAnswer(e.id, _question(e), e.expected, texts[e.id])
-                for e in self.examples
-                if e.id in texts
-            ]
+            items = [JudgedAnswer(e.id, _question(e), e.expected, texts[e.id]) for e in self.examples if e.id in texts]
             grades = list(self._judge.grade(items))
             asked = {item.id for item in items}
             for example_id, count in Counter(grade.id for grade in grades).items():
@@ -117,9 +113,7 @@ class Judged:
                 elif value is None:
                     unscored[example_id] = "the judge gave no grade and no reason"
                 elif not (math.isfinite(value) and LOWEST <= value <= HIGHEST):
-                    unscored[example_id] = (
-                        f"the judge's grade is {value}, not within {LOWEST:g} to {HIGHEST:g}"
-                    )
+                    unscored[example_id] = f"the judge's grade is {value}, not within {LOWEST:g} to {HIGHEST:g}"
                 else:
                     values[example_id] = value
             notes = (self._judge.note, truncation_note(self.outputs(view), self.examples))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from harness.data import check_splits, few_shot_examples, file_digest, read_split
 from harness.engine.base_models import BaseModel, resolve_base
 from harness.engine.task_files import find_task
-from harness.errors import AdapterMissing, CapabilityError, GateError, HarnessError
+from harness.errors import AdapterMissing, CapabilityError, DataError, GateError, HarnessError
 from harness.judging import judge_from_environment, load_rubric
 from harness.measures import CapabilityResult, CapabilityTask, Classification, Generation, Judged, Structure
 from harness.pipeline.grading import StoredGrades
@@ -84,7 +84,15 @@ class RecipeRun:
         """Raises DataError with every problem of the three files."""
         data = self.recipe.data
         read = functools.partial(read_split, task=data.task, system=data.system, labels=data.labels)
-        splits = Splits(read(data.train), read(data.validation), read(data.test))
+        found, problems = [], []
+        for path in (data.train, data.validation, data.test):
+            try:
+                found.append(read(path))
+            except DataError as error:
+                problems += error.problems
+        if problems:
+            raise DataError(problems)
+        splits = Splits(*found)
         check_splits(*splits)
         return splits
 
@@ -141,9 +149,7 @@ class RecipeRun:
         if self._adapter is None:
             return None
         manifest = self._adapter.manifest
-        curves = {
-            name: tuple((int(s), float(v)) for s, v in manifest[name]) for name in ("loss", "validation_loss")
-        }
+        curves = {name: tuple((int(s), float(v)) for s, v in manifest[name]) for name in ("loss", "validation_loss")}
         return Training(
             seconds=manifest["seconds"],
             tokens=manifest["tokens"],
@@ -219,9 +225,7 @@ class RecipeRun:
         loaded = self._loaded
         if view == ADAPTER and not loaded.has_adapter:
             loaded.attach(self.adapter().folder)
-        switched: AbstractContextManager[Any] = (
-            loaded.adapter_view() if view == ADAPTER else loaded.base_view()
-        )
+        switched: AbstractContextManager[Any] = loaded.adapter_view() if view == ADAPTER else loaded.base_view()
         with switched as model:
             yield loaded, model
 
@@ -333,9 +337,7 @@ class RecipeRun:
 
     def _capability_result(self, name: str, view: str) -> CapabilityResult:
         if view == PROMPTED_BASE:
-            raise CapabilityError(
-                f"capability task {name}: the view prompted_base has no meaning here; use base."
-            )
+            raise CapabilityError(f"capability task {name}: the view prompted_base has no meaning here; use base.")
         file = find_task(name, self.capability_folder)
         key = {
             "task": name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from harness.judging import Answer, Grade, Judge
 from harness.store import Store, content_key
@@ -27,7 +28,7 @@ class StoredGrades:
     def grade(self, items: Sequence[Answer], /) -> list[Grade]:
         """One Grade an item, in their order."""
         keys = [self._key(item) for item in items]
-        known = {key: self._store.result("grades", key) for key in keys}
+        known: dict[str, Any] = {key: self._store.result("grades", key) for key in keys}
         new = {key: item for key, item in zip(keys, items, strict=True) if known[key] is None}
         for key, grade in zip(new, self._judge.grade(list(new.values())), strict=True):
             value = {

@@ -36,17 +36,15 @@ def code_digest(*modules: str) -> str:
         files = sorted(place.rglob("*.py")) if place.is_dir() else [place]
         for file in files:
             tree = ast.parse(file.read_text(encoding="utf-8"))
-            total.update(
-                f"{file.relative_to(root).as_posix()}\n{ast.dump(_without_docstrings(tree))}\n".encode()
-            )
+            total.update(f"{file.relative_to(root).as_posix()}\n{ast.dump(_without_docstrings(tree))}\n".encode())
     return total.hexdigest()
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:
     for node in ast.walk(tree):
-        if isinstance(
-            node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-        ) and ast.get_docstring(node, clean=False):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(
+            node, clean=False
+        ):
             node.body = node.body[1:]
     return tree
 

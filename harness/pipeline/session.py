@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -27,6 +28,7 @@ from harness.records import (
     Outcome,
     RecipeResult,
     Run,
+    Scores,
     Verdict,
 )
 from harness.store import Store
@@ -291,9 +293,19 @@ def _measured(record: _Record) -> list[MeasureResult]:
                     n_unscored=scores.n_unscored,
                     method=value.method if value else "",
                     note="; ".join(filter(None, (problem, scores.note))),
+                    details=_details(scores),
                 )
             )
     return results
+
+
+def _details(scores: Scores) -> dict[str, Any]:
+    """The confusion matrix beside the adapter's macro-F1: counts[i][j] examples of label i predicted as j."""
+    if scores.statistic != "macro_f1" or scores.view != ADAPTER or scores.truth is None or scores.predicted is None:
+        return {}
+    pairs = Counter(zip(scores.truth, scores.predicted, strict=True))
+    labels = (*scores.labels, *sorted(set(scores.predicted) - set(scores.labels)))
+    return {"confusion_matrix": {"labels": list(labels), "counts": [[pairs[t, p] for p in labels] for t in labels]}}
 
 
 def _known_for(run: RecipeRun, measure: str, view: str) -> bool:

@@ -77,9 +77,6 @@ class Gate:
         bad = [verdict for verdict in self.verdicts if verdict.outcome is not Outcome.PASS]
         if bad:
             lines = [
-                f"{verdict.outcome.upper()}  {verdict.measure}: {verdict.rule}. {verdict.reason}"
-                for verdict in bad
+                f"{verdict.outcome.upper()}  {verdict.measure}: {verdict.rule}. {verdict.reason}" for verdict in bad
             ]
-            pytest.fail(
-                "\n".join([f"{len(bad)} of {len(self.verdicts)} gates did not pass", *lines]), pytrace=False
-            )
+            pytest.fail("\n".join([f"{len(bad)} of {len(self.verdicts)} gates did not pass", *lines]), pytrace=False)

@@ -46,7 +46,7 @@ class TerminalProgress:
 
     def advance(self, done: int, note: str = "") -> None:
         now = time.monotonic()
-        terminal = self._reporter.isatty
+        terminal = bool(self._reporter.isatty)
         tenths = 10 * done // self._total if self._total else 0
         if terminal and (now - self._shown < _SECONDS_BETWEEN and done != self._total):
             return

@@ -12,7 +12,7 @@ import pytest
 
 from harness.errors import StoreError
 from harness.records import Run
-from harness.report import gates_table, headline, report_html, report_json, summary_md
+from harness.report import gates_table, headline, recipe_headline, report_html, report_json, summary_md
 
 __all__ = ["print_summary", "write_report"]
 
@@ -48,22 +48,19 @@ def write_report(run: Run, reports: Path) -> Path:
     return folder
 
 
-def print_summary(
-    run: Run, folder: Path | None, problems: Sequence[str], reporter: pytest.TerminalReporter
-) -> None:
+def print_summary(run: Run, folder: Path | None, problems: Sequence[str], reporter: pytest.TerminalReporter) -> None:
     """One table of gates, why those that did not pass did not, and where the report is."""
     rows = gates_table(run)
+    headline_of = {recipe.name: recipe_headline(recipe) for recipe in run.recipes}
     reporter.section("adapter harness")
-    heads = ("recipe", "measure", "value [interval]", "rule")
-    columns = [tuple(row[:4]) for row in rows]
-    widths = [max(len(line[k]) for line in (heads, *columns)) for k in range(4)]
-    if rows:
-        reporter.write_line(
-            "  ".join(h.ljust(w) for h, w in zip(heads, widths, strict=True)) + "  verdict", bold=True
-        )
-    for row, cells in zip(rows, columns, strict=True):
-        reporter.write("  ".join(cell.ljust(w) for cell, w in zip(cells, widths, strict=True)) + "  ")
-        reporter.write_line(row.verdict, **{_COLOURS[row.verdict]: True})
+    widths = [max((len(cell) for cell in column), default=0) for column in zip(*rows, strict=True)]
+    shown = None
+    for row in rows:
+        if row.recipe != shown:  # the recipe heads its rows: as a column it would push them past 100 characters
+            reporter.write_line(f"{row.recipe}: {headline_of[row.recipe]}", bold=True)
+            shown = row.recipe
+        reporter.write(f"  {row.verdict.ljust(widths[4])}", **{_COLOURS[row.verdict]: True})
+        reporter.write_line(f"  {row.measure.ljust(widths[1])}  {row.value.ljust(widths[2])}  {row.rule}")
     for row in rows:
         if row.verdict != "passed":
             reporter.write_line("")

@@ -188,9 +188,7 @@ class State:
         for recipe in recipes:
             for count, what in ((self._deselected[recipe], "deselected"), (self._skipped[recipe], "skipped")):
                 if count:
-                    self.session.problem(
-                        recipe, f"{count} of its tests were {what}; run them all for a verdict."
-                    )
+                    self.session.problem(recipe, f"{count} of its tests were {what}; run them all for a verdict.")
             explained = {g.test for g in self.session.gates(recipe) if g.verdict.outcome is not Outcome.PASS}
             for test in self._failed.get(recipe, ()):
                 if test not in explained:

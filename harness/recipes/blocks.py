@@ -133,9 +133,7 @@ def _refused(block: Block, key: str) -> str:
     home = next((other for other in BLOCKS if other != block and key in allowed_arguments(other)), None)
     if home is not None:
         return f"{unknown} It belongs in {home}: move it to {home}.{key}."
-    return f"{unknown} " + (
-        f"Did you mean {near}?" if near else "Remove it, or look it up in docs/recipes.md."
-    )
+    return f"{unknown} " + (f"Did you mean {near}?" if near else "Remove it, or look it up in docs/recipes.md.")
 
 
 def _wrong(block: Block, argument: Argument, value: Any) -> str | None:
@@ -146,9 +144,7 @@ def _wrong(block: Block, argument: Argument, value: Any) -> str | None:
         # Compared by type too: 1 is not true here.
         if any(type(value) is type(choice) and value == choice for choice in choices):
             return None
-        listed = ", ".join(
-            choice if isinstance(choice, str) else shown(choice) for choice in choices[:_MAX_LISTED]
-        )
+        listed = ", ".join(choice if isinstance(choice, str) else shown(choice) for choice in choices[:_MAX_LISTED])
         if len(choices) > _MAX_LISTED:
             listed += f", ... ({len(choices)} in all)"
         near = nearest(value, [c for c in choices if isinstance(c, str)]) if isinstance(value, str) else None

@@ -131,9 +131,7 @@ def _read(path: Path, children: tuple[Path, ...]) -> tuple[dict[str, Any], Origi
             names = " -> ".join(file.name for file in (*chain[chain.index(parent_path) :], parent_path))
             raise RecipeError(f"{path.name}: extends goes in a circle: {names}. Remove one of them.")
         if len(chain) > _MAX_PARENTS:
-            raise RecipeError(
-                f"{path.name}: extends goes over more than {_MAX_PARENTS} files. Shorten the chain."
-            )
+            raise RecipeError(f"{path.name}: extends goes over more than {_MAX_PARENTS} files. Shorten the chain.")
         merged, origins = _read(parent_path, chain)
         for key in _NOT_INHERITED:
             merged.pop(key, None)

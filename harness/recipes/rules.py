@@ -76,9 +76,7 @@ RANGES: Mapping[Block, Mapping[str, Range]] = {
 
 # Narrower than the library, or not written in its source in a form that can be read without importing it.
 # (values, why): texts and booleans that are allowed; why is a sentence, or nothing.
-_CHANGES_BASE = (
-    "Others change the base's weights or need them unquantized; the base is measured beside the adapter."
-)
+_CHANGES_BASE = "Others change the base's weights or need them unquantized; the base is measured beside the adapter."
 CHOICES: Mapping[Block, Mapping[str, tuple[tuple[str | bool, ...], str]]] = {
     "quantization": {
         "bnb_4bit_quant_type": (("nf4", "fp4"), ""),

@@ -125,9 +125,7 @@ class _Reader:
                 self._refuse(_line(event), "a key must be a text; put it in quotes, or check the indentation")
             if key in lines:
                 first = lines[key]
-                self._refuse(
-                    _line(event), f"the key {key} stands here again, first on line {first}; remove one"
-                )
+                self._refuse(_line(event), f"the key {key} stands here again, first on line {first}; remove one")
             lines[key] = _line(event)
             values[key] = self._value(next(self.stream), depth + 1)
         return values
@@ -135,9 +133,7 @@ class _Reader:
     def _check(self, event: events.Event, depth: int) -> None:
         line = _line(event)
         if isinstance(event, events.AliasEvent):
-            self._refuse(
-                line, f"the alias *{event.anchor} is not allowed; write the value out, or use extends"
-            )
+            self._refuse(line, f"the alias *{event.anchor} is not allowed; write the value out, or use extends")
         if getattr(event, "anchor", None) is not None:
             anchor = getattr(event, "anchor", "")
             self._refuse(line, f"the anchor &{anchor} is not allowed; write the value out, or use extends")

@@ -140,9 +140,7 @@ def _tick(x: float, *, plus: bool = False) -> str:
     return typographic(f"+{text}" if plus and x > 0 else text)
 
 
-def _words(
-    verdict: Verdict, value: float, low: float | None, high: float | None, scale: tuple[float, float]
-) -> str:
+def _words(verdict: Verdict, value: float, low: float | None, high: float | None, scale: tuple[float, float]) -> str:
     digits = digits_of(verdict.measure)
     write = number if verdict.compared_with is None else signed
     what = "Estimate"

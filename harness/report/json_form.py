@@ -117,8 +117,7 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _wrong(where: str, wanted: str, value: object) -> ReportError:
     return ReportError(
-        f"report.json: {_place(where)} must be {wanted}, found {_shown(value)}; "
-        "use a report as the harness wrote it"
+        f"report.json: {_place(where)} must be {wanted}, found {_shown(value)}; use a report as the harness wrote it"
     )
 
 
@@ -212,9 +211,7 @@ def _free(value: object, where: str) -> Any:
         return value
     if isinstance(value, int):
         if value.bit_length() > _LONGEST_INTEGER:
-            raise ReportError(
-                f"report.json: {_place(where)} is an integer too long for JSON; write it as text"
-            )
+            raise ReportError(f"report.json: {_place(where)} is an integer too long for JSON; write it as text")
         return int(value)
     if isinstance(value, float):
         return _finite(value, where)
@@ -248,9 +245,7 @@ def _object(fields: Mapping[str, _Kind]) -> _Kind:
                 raise ReportError(f"report.json: {_place(where)} has an unknown key {_shown(key)}; {hint}")
         for key in fields:
             if key not in value:
-                raise ReportError(
-                    f"report.json: {_place(where)} has no {key}; use a report as the harness wrote it"
-                )
+                raise ReportError(f"report.json: {_place(where)} has no {key}; use a report as the harness wrote it")
         return {key: kind(value[key], _under(where, key)) for key, kind in fields.items()}
 
     return check
@@ -358,9 +353,7 @@ def _form_of(run: Run) -> dict[str, Any]:
 def _recipe_form(recipe: RecipeResult) -> dict[str, Any]:
     return {
         **_fields(recipe, _RECIPE),
-        "gates": [
-            {"id": gate.id, "test": gate.test, **_fields(gate.verdict, _VERDICT)} for gate in recipe.gates
-        ],
+        "gates": [{"id": gate.id, "test": gate.test, **_fields(gate.verdict, _VERDICT)} for gate in recipe.gates],
         "measures": [_fields(measure, _MEASURE) for measure in recipe.measures],
         "training": None if recipe.training is None else _fields(recipe.training, _TRAINING),
     }

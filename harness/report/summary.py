@@ -29,47 +29,57 @@ _ROW_LIMITS = (None, 400, 200, 100, 50, 25, 10, 5, 2, 1, 0)
 
 
 def summary_md(run: Run) -> str:
-    """Headline, problems, and a table of gates for each recipe, what did not pass first.
+    """Headline, problems, and a table of gates for each recipe, both with what did not pass first.
 
     Always under 60,000 bytes in UTF-8: gates that do not fit are counted, passed ones being left out first.
     Text of models and files is shown as text: no markup, mention, link or workflow command comes of it.
     Raises ReportError where report_json does.
     """
     run = read_report(report_json(run))
+    # What needs attention first, so that it is not what is cut.
+    recipes = sorted(run.recipes, key=recipe_is_ready)
+    sections = [(_head(recipe), [_row(row) for row in recipe_rows(recipe)]) for recipe in recipes]
+    start, end = _start(run), _end(run)
     for limit in _ROW_LIMITS:
-        text = _render(run, limit)
-        if len(text.encode("utf-8", "surrogatepass")) < LARGEST_SUMMARY:
+        lines = [*start, *(line for section in sections for line in _section(*section, limit)), *end]
+        text = "\n".join(lines).rstrip("\n") + "\n"
+        if len(text.encode("utf-8")) < LARGEST_SUMMARY:
             return text
     return _cut(text)
 
 
-def _render(run: Run, limit: int | None) -> str:
-    lines = [f"## {_mark(is_ready(run))} {_escape(headline(run))}", ""]
+def _start(run: Run) -> list[str]:
     name, started = (_escape(one_line(text, 100)) for text in (run.run_id, moment(run.started_at)))
-    lines += [f"Run {name}, started {started}, took {duration(run.duration_seconds)}.", ""]
-    if run.problems:
-        lines += [*map(_problem, run.problems), ""]
-    for recipe in run.recipes:
-        lines += _recipe(recipe, limit)
-    if any(recipe.gates for recipe in run.recipes):
-        lines.append(
-            "Figures are estimates with their intervals in brackets; for a comparison, the paired difference "
-            "to the other view. The full report is `report.html`."
-        )
-    return "\n".join(lines).rstrip("\n") + "\n"
+    lines = [
+        f"## {_mark(is_ready(run))} {_escape(headline(run))}",
+        "",
+        f"Run {name}, started {started}, took {duration(run.duration_seconds)}.",
+        "",
+    ]
+    return [*lines, *map(_problem, run.problems), ""] if run.problems else lines
 
 
-def _recipe(recipe: RecipeResult, limit: int | None) -> list[str]:
+def _end(run: Run) -> list[str]:
+    if not any(recipe.gates for recipe in run.recipes):
+        return []
+    return [
+        "Figures are estimates with their intervals in brackets; for a comparison, the paired difference "
+        "to the other view. The full report is `report.html`."
+    ]
+
+
+def _head(recipe: RecipeResult) -> list[str]:
     name = _escape(one_line(recipe.name, 100))
     lines = [f"### {_mark(recipe_is_ready(recipe))} {name}: {_escape(recipe_headline(recipe))}", ""]
-    if recipe.problem is not None:
-        lines += [_problem(recipe.problem), ""]
-    rows = recipe_rows(recipe)
+    return lines if recipe.problem is None else [*lines, _problem(recipe.problem), ""]
+
+
+def _section(head: list[str], rows: list[str], limit: int | None) -> list[str]:
     shown = rows if limit is None else rows[:limit]
+    lines = list(head)
     if shown:
         lines += ["| Verdict | Measure | Figure | Rule | Reason |", "| :-- | :-- | :-- | :-- | :-- |"]
-        lines += [_row(row) for row in shown]
-        lines.append("")
+        lines += [*shown, ""]
     if len(shown) < len(rows):
         lines += [f"{len(rows) - len(shown)} more gates are in report.html.", ""]
     return lines
@@ -102,5 +112,5 @@ def _escape(text: str) -> str:
 def _cut(text: str) -> str:
     note = "\nThe rest of this summary did not fit; see `report.html`.\n"
     room = LARGEST_SUMMARY - len(note.encode()) - 1
-    kept = text.encode("utf-8", "surrogatepass")[:room]
-    return kept[: kept.rfind(b"\n") + 1].decode("utf-8", "surrogatepass") + note
+    kept = text.encode("utf-8")[:room]
+    return kept[: kept.rfind(b"\n") + 1].decode("utf-8") + note

@@ -216,9 +216,7 @@ def _gate_view(test: str, verdict: Verdict) -> GateView:
     compared = verdict.compared_with is not None
     bar = target(verdict)
     note = verdict.note
-    value = _number_of(
-        verdict.value, verdict.low, verdict.high, digits, note, apart_from=None if compared else bar
-    )
+    value = _number_of(verdict.value, verdict.low, verdict.high, digits, note, apart_from=None if compared else bar)
     difference = None
     if compared:
         difference = _number_of(
@@ -280,9 +278,7 @@ def _measure_table(measures: Iterable[MeasureResult]) -> MeasureTable | None:
     )
 
 
-def _measure_row(
-    name: str, by_view: Mapping[str, MeasureResult], views: list[str], others: list[str]
-) -> MeasureRow:
+def _measure_row(name: str, by_view: Mapping[str, MeasureResult], views: list[str], others: list[str]) -> MeasureRow:
     digits = digits_of(name)
     notes = {measure.note for measure in by_view.values() if measure.value is not None}
     shared = next(iter(notes)) if len(notes) == 1 else ""

@@ -12,9 +12,7 @@ __all__ = ["binomial_interval", "clopper_pearson", "wilson"]
 SMALL_N = 10
 
 
-def wilson(
-    successes: float, n: float, *, confidence: float, quantile: float | None = None
-) -> tuple[float, float]:
+def wilson(successes: float, n: float, *, confidence: float, quantile: float | None = None) -> tuple[float, float]:
     """Wilson's score interval for a proportion.
 
     successes and n may be fractions where n is an effective number of examples; quantile replaces the

@@ -249,9 +249,7 @@ def confusion_difference(
     Raises StatisticsError as `confusion_estimate` does.
     """
     if not len(truth) == len(candidate) == len(baseline):
-        raise StatisticsError(
-            f"{len(truth)} true labels, {len(candidate)} and {len(baseline)} predicted ones"
-        )
+        raise StatisticsError(f"{len(truth)} true labels, {len(candidate)} and {len(baseline)} predicted ones")
     _named(name, labels)
     clusters = grouped(groups, len(truth))
     rows = _labelled(name, truth, labels)
@@ -356,9 +354,7 @@ def _bootstrap(
         return Estimate(value, low, high, len(rows), method, confidence)
     fewer = [function(_split(whole @ margins - margins)) for margins in units.margins]
     without_one = fewer[0] if len(fewer) == 1 else fewer[0] - fewer[1]
-    low, high = bca_interval(
-        value, replicates, without_one, units.counts, units.strata, confidence=confidence
-    )
+    low, high = bca_interval(value, replicates, without_one, units.counts, units.strata, confidence=confidence)
     what = "confusion cells" if clusters is None else f"{len(units.counts)} groups"
     paired = "joint " if len(columns) == 2 and clusters is None else ""
     method = f"BCa bootstrap of {paired}{what}, {resamples} resamples"

@@ -176,9 +176,7 @@ def _most(departures: int, trials: int, confidence: float) -> float:
     return clopper_pearson(departures, trials, confidence=confidence)[1]
 
 
-def _hoeffding(
-    clusters: NDArray[np.int64] | None, n: int, limits: tuple[float, float], confidence: float
-) -> float:
+def _hoeffding(clusters: NDArray[np.int64] | None, n: int, limits: tuple[float, float], confidence: float) -> float:
     """Half the width, for any dependence within a group. Source: Hoeffding 1963, JASA 58, theorem 2."""
     squares = float(n) if clusters is None else float(np.sum(np.bincount(clusters).astype(np.float64) ** 2))
     return (limits[1] - limits[0]) * math.sqrt(math.log(2 / (1 - confidence)) * squares / 2) / n

@@ -22,9 +22,7 @@ __all__ = [
 ]
 
 
-def proportion(
-    values: Sequence[float], *, groups: Sequence[str] | None = None, confidence: float = 0.95
-) -> Estimate:
+def proportion(values: Sequence[float], *, groups: Sequence[str] | None = None, confidence: float = 0.95) -> Estimate:
     """The share of ones and its interval.
 
     values: (n,) of 0 and 1. groups: (n,) or None; examples that share a value are not independent. With
@@ -97,9 +95,7 @@ def mcnemar_exact(wins: int, losses: int) -> float:
     return min(1.0, 2 * float(bdtr(min(wins, losses), wins + losses, 0.5)))
 
 
-def paired_proportions(
-    candidate: Sequence[float], baseline: Sequence[float], *, confidence: float = 0.95
-) -> Estimate:
+def paired_proportions(candidate: Sequence[float], baseline: Sequence[float], *, confidence: float = 0.95) -> Estimate:
     """Share of ones in candidate minus that in baseline, over the same independent examples.
 
     candidate, baseline: (n,) of 0 and 1 in the same order.
@@ -107,16 +103,11 @@ def paired_proportions(
     """
     ours, theirs = np.asarray(candidate, dtype=np.float64), np.asarray(baseline, dtype=np.float64)
     if ours.shape != theirs.shape or ours.size == 0:
-        raise StatisticsError(
-            f"paired values must be equally many and at least one: {ours.size}, {theirs.size}"
-        )
+        raise StatisticsError(f"paired values must be equally many and at least one: {ours.size}, {theirs.size}")
     if not (np.isin(ours, (0.0, 1.0)).all() and np.isin(theirs, (0.0, 1.0)).all()):
         raise StatisticsError("paired proportions are of values 0 and 1")
     n = len(ours)
     wins, losses = int(np.sum(ours > theirs)), int(np.sum(ours < theirs))
     low, high = tango(wins, losses, n, confidence=confidence)
-    method = (
-        f"Tango score interval, {wins} won and {losses} lost; "
-        f"exact McNemar p = {mcnemar_exact(wins, losses):.3g}"
-    )
+    method = f"Tango score interval, {wins} won and {losses} lost; exact McNemar p = {mcnemar_exact(wins, losses):.3g}"
     return Estimate((wins - losses) / n, low, high, n, method, confidence)

@@ -10,9 +10,11 @@ Everything is written under a temporary name and renamed, so a name that exists 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -27,6 +29,7 @@ from harness.errors import StoreError
 __all__ = ["Adapter", "Store", "content_key"]
 
 _MANIFEST = "manifest.json"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +81,18 @@ class Store:
             locks = self.root / "locks"
             locks.mkdir(parents=True, exist_ok=True)
             lock = FileLock(locks / f"{fingerprint}.lock")
-        with lock:
+            lock.acquire()
+        try:
             yield
+        finally:
+            lock.release()
 
     @contextlib.contextmanager
     def work_folder(self) -> Iterator[Path]:
-        """An empty folder for work in progress, removed at the end unless it was handed to keep_adapter."""
+        """An empty folder for work in progress, removed at the end unless it was handed to keep_adapter.
+
+        Raises StoreError where writing into it fails for want of room.
+        """
         with self._writing():
             parent = self.root / "tmp"
             parent.mkdir(parents=True, exist_ok=True)
@@ -91,17 +100,18 @@ class Store:
             folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=parent))
         try:
             yield folder
+        except Exception as error:
+            number = _error_number(error)
+            if number not in _NO_ROOM:
+                raise
+            raise self._cannot_be_written(os.strerror(number)) from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
     def keep_adapter(self, work: Path, fingerprint: str, manifest: Mapping[str, Any]) -> Adapter:
         """Move a finished adapter to its place: file digests are added to the manifest, which is written last."""
         with self._writing():
-            files = {
-                p.relative_to(work).as_posix(): _file_digest(p)
-                for p in sorted(work.rglob("*"))
-                if p.is_file()
-            }
+            files = {p.relative_to(work).as_posix(): _file_digest(p) for p in sorted(work.rglob("*")) if p.is_file()}
             complete = {**manifest, "fingerprint": fingerprint, "files": files}
             _write_synced(work / _MANIFEST, json.dumps(complete, indent=2, allow_nan=False) + "\n")
             target = self.root / "adapters" / fingerprint
@@ -144,12 +154,15 @@ class Store:
         try:
             yield
         except OSError as error:
-            place = next(p for p in (self.root, *self.root.parents) if p.exists())
-            free = shutil.disk_usage(place).free / 1e6
-            raise StoreError(
-                f"{self.root}: cannot be written ({error.strerror}; {free:,.0f} MB free). "
-                "Make room, or choose another folder with --harness-store."
-            ) from error
+            raise self._cannot_be_written(error.strerror) from error
+
+    def _cannot_be_written(self, why: str) -> StoreError:
+        place = next(p for p in (self.root, *self.root.parents) if p.exists())
+        free = shutil.disk_usage(place).free / 1e6
+        return StoreError(
+            f"{self.root}: cannot be written ({why}; {free:,.0f} MB free). "
+            "Make room, or choose another folder with --harness-store."
+        )
 
     @staticmethod
     def _sweep(parent: Path) -> None:
@@ -158,6 +171,14 @@ class Store:
             owner = folder.name.partition("-")[0]
             if owner.isdigit() and not _is_running(int(owner)):
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _error_number(error: Exception) -> int:
+    """The system's error number, or 0. safetensors' own exception has it only in its text."""
+    if isinstance(error, OSError):
+        return error.errno or 0
+    stated = re.search(r"\(os error (\d+)\)", str(error))
+    return int(stated[1]) if stated else 0
 
 
 def _is_running(process: int) -> bool:

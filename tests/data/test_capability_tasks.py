@@ -78,9 +78,7 @@ def test_commonsense_has_ten_topics_each_balanced(commonsense: list[dict[str, An
 
 def test_commonsense_length_does_not_give_the_answer_away(commonsense: list[dict[str, Any]]) -> None:
     """Picking the longer ending, or the shorter one, must be right about as often as a coin."""
-    lengths = [
-        (len(row["choices"][row["gold"]]), len(row["choices"][1 - row["gold"]])) for row in commonsense
-    ]
+    lengths = [(len(row["choices"][row["gold"]]), len(row["choices"][1 - row["gold"]])) for row in commonsense]
     assert max(max(pair) / min(pair) for pair in lengths) <= 1.5
     longer = sum(gold > other for gold, other in lengths)
     shorter = sum(gold < other for gold, other in lengths)

@@ -32,9 +32,7 @@ def config() -> dict[str, Any]:
 
 def test_file_has_300_rows_in_canonical_form(rows: list[Row]) -> None:
     assert len(rows) == 300
-    assert DATA.read_text(encoding="utf-8") == "".join(
-        json.dumps(row, ensure_ascii=False) + "\n" for row in rows
-    )
+    assert DATA.read_text(encoding="utf-8") == "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     for row in rows:
         assert list(row) == ["id", "question", "choices", "gold", "topic"], row["id"]
         assert row["question"].endswith("?"), row["id"]
@@ -64,9 +62,7 @@ def test_no_position_is_favoured(rows: list[Row]) -> None:
 
 
 @pytest.mark.parametrize("extreme", [max, min])
-def test_length_does_not_give_the_answer_away(
-    rows: list[Row], extreme: Callable[[Iterable[int]], int]
-) -> None:
+def test_length_does_not_give_the_answer_away(rows: list[Row], extreme: Callable[[Iterable[int]], int]) -> None:
     """Always taking the longest (or the shortest) choice, ties drawn at random, is about chance."""
     expected_correct = 0.0
     for row in rows:

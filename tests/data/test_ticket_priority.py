@@ -191,9 +191,7 @@ def test_the_words_say_the_facts(
     solved = additions["solved"] + additions["solved_loss"] + additions["solved_security"]
     for row in everything(splits):
         facts, text, situation = facts_by_id[row["id"]], row["input"], situations[row["group"]]
-        workarounds = (
-            situation.get("workarounds", []) + additions["workaround_loss"] + additions["workaround_one"]
-        )
+        workarounds = situation.get("workarounds", []) + additions["workaround_loss"] + additions["workaround_one"]
         assert text.startswith(f"Plan: {facts.plan}\n"), row["id"]
         assert row["slices"]["plan"] == facts.plan, row["id"]
         assert facts.impact == situation["impact"], row["id"]

@@ -232,9 +232,7 @@ def test_generator_says_which_label_has_too_few_texts(copied: Path) -> None:
     catalogue.write_text("\n".join(kept) + "\n", "utf-8")
     outcome = generate(copied)
     assert outcome.returncode == 1
-    assert re.fullmatch(
-        r"merchants\.txt: taxes ran out of texts at \d+ of \d+\. Add memos\.\n", outcome.stderr
-    )
+    assert re.fullmatch(r"merchants\.txt: taxes ran out of texts at \d+ of \d+\. Add memos\.\n", outcome.stderr)
 
 
 def test_generator_says_which_label_has_no_unseen_merchant(copied: Path) -> None:
@@ -256,6 +254,4 @@ def test_generator_says_when_train_cannot_hold_every_use(copied: Path) -> None:
     catalogue.write_text(catalogue.read_text("utf-8").replace(marker, marker + extra), "utf-8")
     outcome = generate(copied)
     assert outcome.returncode == 1
-    assert re.fullmatch(
-        r"merchants\.txt: taxes has \d+ uses for 34 train rows\. Remove some\.\n", outcome.stderr
-    )
+    assert re.fullmatch(r"merchants\.txt: taxes has \d+ uses for 34 train rows\. Remove some\.\n", outcome.stderr)

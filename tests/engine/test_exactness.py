@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 import torch
 from transformers import AutoModelForCausalLM
 
-import tiny
 from harness.engine.models import takes_rows
 from harness.engine.packing import TokenSequence, pack
 from harness.engine.scoring import row_log_probs, score_continuations

@@ -11,12 +11,12 @@ from typing import Any
 
 import datasets
 import pytest
+import tiny
 import torch
 from peft import LoraConfig
 from safetensors.torch import load_file
 from trl import SFTConfig, SFTTrainer
 
-import tiny
 from harness.engine.models import LoadedModel, load_base
 from harness.engine.training import TrainingResult, train_adapter
 from harness.errors import BaseModelError, DataError, TrainingError, TrainingInterrupted
@@ -204,6 +204,4 @@ def test_max_length_is_a_bound_and_not_a_truncation(tiny_model: Path, tmp_path: 
 
 def test_a_paged_optimizer_needs_a_gpu(tiny_model: Path, tmp_path: Path) -> None:
     with pytest.raises(BaseModelError, match="paged_adamw_8bit needs a GPU. Use adamw_torch"):
-        train(
-            load_base(tiny_model, FLOAT32, "cpu"), tmp_path, training={**TRAINING, "optim": "paged_adamw_8bit"}
-        )
+        train(load_base(tiny_model, FLOAT32, "cpu"), tmp_path, training={**TRAINING, "optim": "paged_adamw_8bit"})

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 import tiny
 
 
@@ -83,12 +82,8 @@ def test_no_test_left_is_not_a_pass(project: Path, pytester: pytest.Pytester) ->
         ("pytest.mark.recipes()", "*test_it: pytest.mark.recipes needs at least one recipe name"),
     ],
 )
-def test_a_wrong_mark_is_one_line_at_collection(
-    project: Path, pytester: pytest.Pytester, mark: str, line: str
-) -> None:
-    (project / "suites" / "test_one.py").write_text(
-        f"import pytest\n@{mark}\ndef test_it(gate):\n    pass\n"
-    )
+def test_a_wrong_mark_is_one_line_at_collection(project: Path, pytester: pytest.Pytester, mark: str, line: str) -> None:
+    (project / "suites" / "test_one.py").write_text(f"import pytest\n@{mark}\ndef test_it(gate):\n    pass\n")
     result = pytester.runpytest_inprocess("suites")
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines([line])

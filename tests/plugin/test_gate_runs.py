@@ -8,7 +8,6 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-
 import tiny
 
 ROOT = Path(__file__).parents[2]
@@ -83,8 +82,8 @@ def test_first_run_trains_and_second_run_does_not(project: Path, pytester: pytes
             "*animals: fine-tuning * on 48 examples*",
             "*training*36/36*",
             "*adapter harness*",
-            "recipe *measure *value*rule *verdict",
-            "animals *classification.macro_f1 *at least 0.7*passed",
+            "animals: Ready to promote: all 8 gates passed",
+            "  passed *classification.macro_f1 *at least 0.7*",
             "report: reports/*/report.html",
         ]
     )
@@ -145,7 +144,11 @@ def test_a_test_that_decides_no_gate_fails(warm: Path, pytester: pytest.Pytester
 @pytest.mark.parametrize(
     ("body", "outcome", "line"),
     [
-        ("gate(classification.accuracy, at_least=0.1); pytest.skip('later')", "incomplete", "*1 of its tests were skipped*"),
+        (
+            "gate(classification.accuracy, at_least=0.1); pytest.skip('later')",
+            "incomplete",
+            "*1 of its tests were skipped*",
+        ),
         ("gate(classification.accuracy, at_least=0.1); assert False", "incomplete", "*test_it?animals? failed.*"),
         ("gate(0.93, at_least=0.9)", "incomplete", "*gate takes a measure such as*got float*"),
         ("gate(classification.accuracy, at_least=float('nan'))", "incomplete", "*at_least*nan*"),
@@ -197,7 +200,10 @@ def test_store_and_report_folders_can_be_chosen(
 ) -> None:
     shutil.copytree(trained_store / "adapters", tmp_path / "store" / "adapters")
     result = pytester.runpytest_inprocess(
-        "suites", f"--harness-store={tmp_path / 'store'}", f"--harness-report-dir={tmp_path / 'out'}", "--harness-no-train"
+        "suites",
+        f"--harness-store={tmp_path / 'store'}",
+        f"--harness-report-dir={tmp_path / 'out'}",
+        "--harness-no-train",
     )
     result.assert_outcomes(passed=1)
     assert (tmp_path / "out" / "latest" / "report.html").is_file()
@@ -222,4 +228,4 @@ def test_distributed_run_reports_as_one(warm: Path, pytester: pytest.Pytester) -
     assert report["outcome"] == "pass"
     assert [recipe["name"] for recipe in report["recipes"]] == ["animals", "beasts"]  # type: ignore[attr-defined]
     assert [len(recipe["gates"]) for recipe in report["recipes"]] == [8, 8]  # type: ignore[attr-defined]
-    result.stdout.fnmatch_lines(["beasts *classification.macro_f1*passed"])
+    result.stdout.fnmatch_lines(["beasts: Ready to promote: all 8 gates passed"])

@@ -113,9 +113,7 @@ def test_a_new_module_needs_a_place(package: Path) -> None:
 )
 def test_importing_loads_nothing_heavy(module: str) -> None:
     program = f"import json, sys, {module}; print(json.dumps(sorted(sys.modules)))"
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=300
-    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
 
     loaded = set(json.loads(done.stdout))

@@ -150,9 +150,7 @@ def test_the_gate_runs_where_its_inputs_change() -> None:
 
 
 def script_of(name: str) -> str:
-    (step,) = [
-        step for step in steps(parsed(ROOT / ".github" / "workflows" / "gate.yml")) if step["name"] == name
-    ]
+    (step,) = [step for step in steps(parsed(ROOT / ".github" / "workflows" / "gate.yml")) if step["name"] == name]
     assert "!cancelled()" in step["if"], "the summary has to be shown after a failure too"
     return str(step["run"])
 

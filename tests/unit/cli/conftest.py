@@ -40,9 +40,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "fixtures" / "recipes" / "tickets.yaml").write_text(RECIPE.format(name="tickets"))
     for split, count in COUNTS.items():
         lines = [
-            json.dumps(
-                {"id": f"{split}-{k}", "instruction": f"{split} question {k}", "output": f"answer {k}"}
-            )
+            json.dumps({"id": f"{split}-{k}", "instruction": f"{split} question {k}", "output": f"answer {k}"})
             for k in range(count)
         ]
         (root / "fixtures" / "data" / f"{split}.jsonl").write_text("".join(f"{line}\n" for line in lines))

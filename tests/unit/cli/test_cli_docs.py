@@ -74,9 +74,7 @@ def test_every_folder_is_named() -> None:
 def test_help_says_what_each_argument_is(name: str) -> None:
     parser = COMMANDS.get(name) or arguments_parser()
     assert parser.description
-    assert all(
-        action.help for action in parser._actions if not isinstance(action, argparse._SubParsersAction)
-    )
+    assert all(action.help for action in parser._actions if not isinstance(action, argparse._SubParsersAction))
 
 
 def test_the_examples_are_real(
@@ -91,3 +89,15 @@ def test_the_examples_are_real(
     code, out, _ = harness("recipe", "check", "--data", str(ROOT / "fixtures/recipes/ticket_priority.yaml"))
     assert code == 0
     assert out in console
+
+
+def test_the_example_of_show_is_real(
+    harness: Callable[..., tuple[int, str, str]], project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console = sections()["harness recipe show"]
+    monkeypatch.setenv("HARNESS_RECIPES", str(ROOT / "fixtures/recipes"))
+    # Whether the embedded base model is installed, and with it the exit code, is left open here.
+    _, out, _ = harness("recipe", "show", "ticket_priority")
+    data = [line for line in out.splitlines() if " examples, " in line]
+    assert len(data) == 3
+    assert "\n".join(data) in console

@@ -60,9 +60,7 @@ def test_problems_are_a_line_each() -> None:
 
 @pytest.mark.parametrize("as_yaml", [True, False])
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
-@pytest.mark.parametrize(
-    "text", ["Größe", "\x1b[0m", "::a", "#\\##[b", "a\n  ::c\n", "\u2028", "\x85", "\ufeff"]
-)
+@pytest.mark.parametrize("text", ["Größe", "\x1b[0m", "::a", "#\\##[b", "a\n  ::c\n", "\u2028", "\x85", "\ufeff"])
 def test_values_read_back(text: str, encoding: str, as_yaml: bool) -> None:
     raw, out = stream(encoding)
     values = {"a": text, text: [text, {"n": 1e-05, "none": None}], "no": "1e3"}

@@ -46,7 +46,8 @@ NOT_FOR_HELP = HEAVY | {"numpy", "scipy", "pandas", "pydantic", "yaml", "jinja2"
 
 def environment(**more: str) -> dict[str, str]:
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    return {**os.environ, "PYTHONPATH": path, **more}
+    # Buffered, as for a user, whatever the machine that runs the tests sets.
+    return {**os.environ, "PYTHONUNBUFFERED": "", "PYTHONPATH": path, **more}
 
 
 def imported(tmp_path: Path, *arguments: str, **variables: str) -> tuple[int, set[str], str]:
@@ -64,9 +65,7 @@ def imported(tmp_path: Path, *arguments: str, **variables: str) -> tuple[int, se
     return found["code"], set(found["modules"]), done.stderr
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--help"], ["recipe", "show", "--help"], ["--version"], ["report", "nothing"]]
-)
+@pytest.mark.parametrize("arguments", [["--help"], ["recipe", "show", "--help"], ["--version"], ["report", "nothing"]])
 def test_help_is_light(project: Path, tmp_path: Path, arguments: list[str]) -> None:
     code, modules, _ = imported(tmp_path, *arguments)
     assert code == (2 if arguments == ["report", "nothing"] else 0)
@@ -107,9 +106,7 @@ def hub() -> Iterator[HTTPServer]:
     server.server_close()
 
 
-def test_showing_a_recipe_downloads_nothing_and_needs_no_torch(
-    project: Path, tmp_path: Path, hub: HTTPServer
-) -> None:
+def test_showing_a_recipe_downloads_nothing_and_needs_no_torch(project: Path, tmp_path: Path, hub: HTTPServer) -> None:
     recipe = project / "fixtures" / "recipes" / "tickets.yaml"
     recipe.write_text(recipe.read_text().replace("../base", "someone/a-model"))
     code, modules, err = imported(
@@ -129,9 +126,14 @@ def test_showing_a_recipe_downloads_nothing_and_needs_no_torch(
     assert "huggingface_hub" in modules  # it did look in the cache
 
 
-def test_a_closed_pipe(project: Path) -> None:
+# More than Python buffers, which fails when it is written, and less, which fails when it is flushed.
+LONG_AND_SHORT = (["recipe", "schema"], ["--version"])
+
+
+@pytest.mark.parametrize("arguments", LONG_AND_SHORT)
+def test_a_closed_pipe(project: Path, arguments: list[str]) -> None:
     process = subprocess.Popen(
-        [*COMMAND, "recipe", "schema"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+        [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
     )
     assert process.stdout is not None
     process.stdout.close()
@@ -141,11 +143,12 @@ def test_a_closed_pipe(project: Path) -> None:
     assert process.wait(timeout=120) == 141
 
 
+@pytest.mark.parametrize("arguments", LONG_AND_SHORT)
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_full_disk(project: Path) -> None:
+def test_a_full_disk(project: Path, arguments: list[str]) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [*COMMAND, "recipe", "schema"],
+            [*COMMAND, *arguments],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
@@ -200,9 +203,7 @@ def test_version(harness: Harness) -> None:
     assert out.startswith("harness ")
 
 
-def test_an_error_of_the_harness_is_one_line(
-    project: Path, harness: Harness, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_error_of_the_harness_is_one_line(project: Path, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> None:
         raise StoreError("the store is gone")
 
@@ -210,9 +211,7 @@ def test_an_error_of_the_harness_is_one_line(
     assert harness("recipe", "show", "tickets") == (1, "", "error: the store is gone\n")
 
 
-def test_a_folder_that_may_not_be_read(
-    project: Path, harness: Harness, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_may_not_be_read(project: Path, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     def denied(path: Path) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 

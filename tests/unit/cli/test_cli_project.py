@@ -101,8 +101,7 @@ def test_a_folder_that_is_not_a_text(tmp_path: Path) -> None:
     with pytest.raises(CommandError) as caught:
         find_project(tmp_path).folder("recipes", {})
     assert str(caught.value) == (
-        f"{tmp_path / 'pyproject.toml'}: harness_recipes must be one folder, got ['a', 'b']; "
-        "write it as a text"
+        f"{tmp_path / 'pyproject.toml'}: harness_recipes must be one folder, got ['a', 'b']; write it as a text"
     )
 
 

@@ -32,9 +32,7 @@ def test_every_problem_of_every_file(project: Path, harness: Harness, add_recipe
     ]
 
 
-def test_a_problem_of_a_shared_parent_is_named_once(
-    project: Path, harness: Harness, add_recipe: AddRecipe
-) -> None:
+def test_a_problem_of_a_shared_parent_is_named_once(project: Path, harness: Harness, add_recipe: AddRecipe) -> None:
     add_recipe("parent", "seed: -1\n")
     for child in ("one", "two"):
         (project / "fixtures" / "recipes" / f"{child}.yaml").write_text(f"name: {child}\nextends: parent\n")
@@ -52,9 +50,7 @@ def test_an_absent_data_file(project: Path, harness: Harness) -> None:
     assert line.endswith("test.jsonl, which does not exist. Check the path.")
 
 
-def test_a_misnamed_file_does_not_hide_the_others(
-    project: Path, harness: Harness, add_recipe: AddRecipe
-) -> None:
+def test_a_misnamed_file_does_not_hide_the_others(project: Path, harness: Harness, add_recipe: AddRecipe) -> None:
     add_recipe("bad", "seed: -1\n")
     add_recipe("Tickets-2")
     (project / "fixtures" / "recipes" / "old.yml").write_text("name: old\n")
@@ -145,9 +141,7 @@ def test_data_leakage_between_splits(project: Path, harness: Harness) -> None:
     assert line.startswith('fixtures/data/test.jsonl:3: test example "test-9" is also in train')
 
 
-def test_data_of_valid_recipes_beside_one_that_is_not(
-    project: Path, harness: Harness, add_recipe: AddRecipe
-) -> None:
+def test_data_of_valid_recipes_beside_one_that_is_not(project: Path, harness: Harness, add_recipe: AddRecipe) -> None:
     add_recipe("bad", "seed: -1\n")
     code, out, err = harness("recipe", "check", "--data")
     assert code == 1

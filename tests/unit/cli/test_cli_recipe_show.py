@@ -85,9 +85,7 @@ def test_another_store(project: Path, harness: Harness, monkeypatch: pytest.Monk
     train_nothing(project / "fixtures" / "elsewhere", fingerprint)
     monkeypatch.chdir(project / "fixtures")
     # --store is relative to the current folder, the environment's to the project's.
-    assert facts(harness("recipe", "show", "tickets", "--store", "elsewhere")[1])["adapter"].startswith(
-        "elsewhere/"
-    )
+    assert facts(harness("recipe", "show", "tickets", "--store", "elsewhere")[1])["adapter"].startswith("elsewhere/")
     monkeypatch.setenv("HARNESS_STORE", "fixtures/elsewhere")
     assert facts(harness("recipe", "show", "tickets")[1])["adapter"].startswith("elsewhere/")
 
@@ -138,8 +136,7 @@ def test_an_absent_data_file(project: Path, harness: Harness) -> None:
     code, out, err = harness("recipe", "show", "tickets")
     assert code == 1
     assert err == (
-        "error: data file fixtures/data/train.jsonl does not exist; correct the path in the recipe, "
-        "or add it\n"
+        "error: data file fixtures/data/train.jsonl does not exist; correct the path in the recipe, or add it\n"
     )
     assert facts(out)["fingerprint"] == "unknown"
     assert yaml.safe_load(out)["name"] == "tickets"
@@ -188,9 +185,7 @@ def test_a_recipe_that_cannot_be_used(project: Path, harness: Harness, add_recip
     ids=ascii,
 )
 @pytest.mark.parametrize("arguments", [[], ["--json"]])
-def test_text_of_a_recipe_stays_text(
-    project: Path, harness: Harness, arguments: list[str], hostile: str
-) -> None:
+def test_text_of_a_recipe_stays_text(project: Path, harness: Harness, arguments: list[str], hostile: str) -> None:
     text = json.dumps(hostile)
     (project / "fixtures" / "recipes" / "hostile.yaml").write_text(
         f"name: hostile\nextends: tickets\ndescription: {text}\nlora: {{rank_pattern: {{{text}: 2}}}}\n"

@@ -25,11 +25,7 @@ RECIPE = RecipeResult(
     from_store=True,
     training=None,
     measures=(),
-    gates=(
-        GateResult(
-            "tickets/test_macro_f1/classification.macro_f1", "suites/test_a.py::test_macro_f1", VERDICT
-        ),
-    ),
+    gates=(GateResult("tickets/test_macro_f1/classification.macro_f1", "suites/test_a.py::test_macro_f1", VERDICT),),
 )
 RUN = Run("20261123-140700-1", Outcome.PASS, "2026-11-23T14:07:00+00:00", 12.5, {}, (RECIPE,))
 
@@ -112,9 +108,7 @@ def test_a_failed_write_leaves_the_old_report(
     monkeypatch.setattr("os.replace", full)
     code, out, err = harness("report", "latest")
     assert (code, out) == (1, "")
-    assert err == (
-        f"error: {folder / 'report.html'}: No space left on device; check the place and its permissions\n"
-    )
+    assert err == (f"error: {folder / 'report.html'}: No space left on device; check the place and its permissions\n")
     assert (folder / "report.html").read_text() == "old"
     assert sorted(os.listdir(folder)) == ["report.html", "report.json"]
 
@@ -153,9 +147,7 @@ def test_no_run_yet(project: Path, harness: Harness, named: str) -> None:
     code, out, err = harness("report", named)
     assert (code, out, err.count("\n")) == (2, "", 1)
     if named == "latest":
-        assert (
-            err == "error: there is no run 'latest', and no report in reports; run `pytest suites/` first\n"
-        )
+        assert err == "error: there is no run 'latest', and no report in reports; run `pytest suites/` first\n"
 
 
 def test_a_folder_without_a_report(project: Path, harness: Harness) -> None:

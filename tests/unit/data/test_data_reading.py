@@ -306,9 +306,7 @@ def test_unreadable_file(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
 
     path = write(item())
     monkeypatch.setattr(Path, "read_bytes", refuse)
-    assert problems(path) == [
-        "data file file.jsonl cannot be read (Permission denied); check its permissions"
-    ]
+    assert problems(path) == ["data file file.jsonl cannot be read (Permission denied); check its permissions"]
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b" \n\n"])
@@ -350,9 +348,7 @@ words = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20).filter(st
     label=st.sampled_from(LABELS),
     slices=st.dictionaries(words, words, max_size=2),
 )
-def test_what_is_written_is_read(
-    write: Write, ids: list[str], text: str, label: str, slices: dict[str, str]
-) -> None:
+def test_what_is_written_is_read(write: Write, ids: list[str], text: str, label: str, slices: dict[str, str]) -> None:
     examples = read(write(*[item(id, text, label, slices=slices) for id in ids]))
     assert [example.id for example in examples] == ids
     for example in examples:
@@ -368,9 +364,7 @@ def test_what_is_written_is_read(
             st.none() | st.booleans() | st.integers() | st.text(max_size=5),
             lambda inner: (
                 st.lists(inner, max_size=3)
-                | st.dictionaries(
-                    st.sampled_from(["id", "messages", "role", "content", "output"]), inner, max_size=4
-                )
+                | st.dictionaries(st.sampled_from(["id", "messages", "role", "content", "output"]), inner, max_size=4)
             ),
             max_leaves=8,
         ).map(lambda value: json.dumps(value).encode()),

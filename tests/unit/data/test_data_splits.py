@@ -33,9 +33,7 @@ def test_distinct_splits() -> None:
 
 
 def test_equal_prompts_in_train_and_validation_are_allowed() -> None:
-    check_splits(
-        [example("1", "a"), example("2", "a")], [example("3", "b"), example("4", "b")], [example("5")]
-    )
+    check_splits([example("1", "a"), example("2", "a")], [example("3", "b"), example("4", "b")], [example("5")])
 
 
 @pytest.mark.parametrize("text", ["Pay  RENT", " pay rent\n", "PAY\tRENT"])
@@ -103,10 +101,7 @@ def test_few_shot_with_fewer_than_the_labels_prefers_no_label() -> None:
 
 
 def test_few_shot_is_not_sorted_by_label() -> None:
-    orders = {
-        tuple(item.label for item in few_shot_examples(labelled(a=2, b=2), n=4, seed=seed))
-        for seed in range(20)
-    }
+    orders = {tuple(item.label for item in few_shot_examples(labelled(a=2, b=2), n=4, seed=seed)) for seed in range(20)}
     assert len(orders) > 3
 
 
@@ -115,9 +110,7 @@ def test_few_shot_is_not_sorted_by_label() -> None:
     seed=st.integers(0, 2**32 - 1),
     data=st.data(),
 )
-def test_few_shot_is_a_balanced_and_repeatable_draw(
-    counts: dict[str, int], seed: int, data: st.DataObject
-) -> None:
+def test_few_shot_is_a_balanced_and_repeatable_draw(counts: dict[str, int], seed: int, data: st.DataObject) -> None:
     train = labelled(**counts)
     n = data.draw(st.integers(0, len(train)))
     chosen = few_shot_examples(train, n=n, seed=seed)
@@ -138,9 +131,7 @@ def test_few_shot_without_labels() -> None:
 
 
 def test_few_shot_asks_for_too_many() -> None:
-    with pytest.raises(
-        DataError, match=r"^few_shot asks for 3 examples, and the training set has 2; lower few_shot$"
-    ):
+    with pytest.raises(DataError, match=r"^few_shot asks for 3 examples, and the training set has 2; lower few_shot$"):
         few_shot_examples(labelled(a=2), n=3, seed=0)
 
 

@@ -270,9 +270,7 @@ def test_a_confusion_statistic_is_bounded_by_0_and_1_whatever_its_examples_are()
 def test_notes_of_both_views_are_kept_once():
     given, baseline = pairs(5, 6, 200)
     note = "the judge is a stand-in"
-    verdict = verdict_of(
-        replace(given, note=note), replace(baseline, note=note), compared_with="base", max_drop=0.1
-    )
+    verdict = verdict_of(replace(given, note=note), replace(baseline, note=note), compared_with="base", max_drop=0.1)
     assert verdict.note == note
 
 
@@ -283,12 +281,8 @@ def test_the_same_scores_and_seed_give_the_same_verdict():
     given = scores([float(a == b) for a, b in zip(truth, guesses, strict=True)])
     given = replace(given, statistic="macro_f1", truth=truth, predicted=guesses, labels=("a", "b", "c"))
     rule = rule_from(at_least=0.75, decide="confident")
-    assert decide(rule, given, None, view="adapter", seed=3) == decide(
-        rule, given, None, view="adapter", seed=3
-    )
-    assert decide(rule, given, None, view="adapter", seed=3) != decide(
-        rule, given, None, view="adapter", seed=4
-    )
+    assert decide(rule, given, None, view="adapter", seed=3) == decide(rule, given, None, view="adapter", seed=3)
+    assert decide(rule, given, None, view="adapter", seed=3) != decide(rule, given, None, view="adapter", seed=4)
 
 
 P, F, U, N = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.INCOMPLETE

@@ -204,9 +204,7 @@ def test_a_server_that_is_not_there_is_ungraded() -> None:
     judge = AnthropicJudge(RUBRIC, KEY, base_url=url, deadline_seconds=0.5, backoff_seconds=0.01)
     (result,) = judge.grade([ITEM])
     assert result.score is None
-    assert (result.problem or "").startswith(
-        "the judge's API cannot be reached: ConnectError; given up after"
-    )
+    assert (result.problem or "").startswith("the judge's API cannot be reached: ConnectError; given up after")
 
 
 def test_a_refusal_is_ungraded_with_its_category() -> None:
@@ -246,9 +244,7 @@ def test_a_thinking_block_may_come_first() -> None:
 def test_truncated_json_is_ungraded() -> None:
     assert problem(ok(message('{"rationale": "Fine", "gra'))) == "the judge's grades are not JSON"
     body = graded(GRADES).body[:-30]
-    assert (
-        problem(Reply(body, headers={"content-type": "application/json"})) == "the judge's reply is not JSON"
-    )
+    assert problem(Reply(body, headers={"content-type": "application/json"})) == "the judge's reply is not JSON"
 
 
 def test_a_reply_that_is_no_message_is_ungraded() -> None:

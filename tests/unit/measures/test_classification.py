@@ -185,9 +185,7 @@ def test_confusion_matrix_keeps_predictions_that_are_no_label() -> None:
 def test_report_agrees_with_scikit_learn() -> None:
     report = Classification(EXAMPLES, LABELS, choices()).report("base")
     assert list(report.columns) == ["precision", "recall", "f1", "support"]
-    expected = sklearn.metrics.classification_report(
-        TRUTH, PREDICTED, labels=LABELS, output_dict=True, zero_division=0
-    )
+    expected = sklearn.metrics.classification_report(TRUTH, PREDICTED, labels=LABELS, output_dict=True, zero_division=0)
     for label in LABELS:
         row = expected[label]
         assert report.loc[label].tolist() == [row[k] for k in ("precision", "recall", "f1-score", "support")]

@@ -11,9 +11,7 @@ from harness.records import Example, Outputs
 
 def generation(*pairs: tuple[str, str], truncated: tuple[int, ...] = ()) -> Generation:
     """pairs: (expected, answer). truncated: positions."""
-    examples = [
-        Example(f"e{k}", (), expected, source=f"test.jsonl:{k + 1}") for k, (expected, _) in enumerate(pairs)
-    ]
+    examples = [Example(f"e{k}", (), expected, source=f"test.jsonl:{k + 1}") for k, (expected, _) in enumerate(pairs)]
     ids = tuple(e.id for e in examples)
     texts = tuple(text for _, text in pairs)
     return Generation(examples, lambda v: Outputs(v, ids, texts, frozenset(f"e{k}" for k in truncated)))
@@ -60,9 +58,7 @@ def test_rouge_does_not_stem() -> None:
 def test_bleu_by_hand() -> None:
     # An answer of two words has orders 1 and 2 only (effective order), all found: precisions 1 and 1; brevity
     # penalty exp(1 - 4/2) = exp(-1).
-    g = generation(
-        ("a b c d", "a b"), ("HIGH", "HIGH"), ("a b c d e", "a b c d e"), ("a b", "x y"), ("a", "")
-    )
+    g = generation(("a b c d", "a b"), ("HIGH", "HIGH"), ("a b c d e", "a b c d e"), ("a b", "x y"), ("a", ""))
     found = values(g.bleu)
     assert found[0] == pytest.approx(0.36787944117)
     assert found[1] == pytest.approx(1.0)

@@ -102,9 +102,7 @@ def test_an_answer_that_is_missing_is_not_shown_and_unscored() -> None:
 
 
 def test_cut_off_answers_are_noted_beside_the_judges_own_note() -> None:
-    judged = Judged(
-        EXAMPLES[:1], lambda v: Outputs(v, ("a",), ("x",), frozenset({"a"})), FixedJudge(Graded("a", 2.0))
-    )
+    judged = Judged(EXAMPLES[:1], lambda v: Outputs(v, ("a",), ("x",), frozenset({"a"})), FixedJudge(Graded("a", 2.0)))
     note = judged.score.scores("base").note
     assert note == "a caveat; 1 of 1 answers were cut off at the token limit"
 

@@ -48,9 +48,7 @@ SCHEMA = {
 
 
 def test_json_schema() -> None:
-    s = structure(
-        '{"level": "LOW"}', '{"level": "MID"}', "{}", "level: LOW", '```json\n{"level": "LOW"}\n```'
-    )
+    s = structure('{"level": "LOW"}', '{"level": "MID"}', "{}", "level: LOW", '```json\n{"level": "LOW"}\n```')
     measure = s.json_schema(SCHEMA)
     assert measure.name == "structure.json_schema[ticket]"
     assert s.json_schema(SCHEMA, name="other").name == "structure.json_schema[other]"
@@ -92,9 +90,7 @@ def test_json_schema_never_fetches_a_reference(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr("urllib.request.urlopen", refuse)
     measure = structure("{}").json_schema({"$ref": "http://127.0.0.1:9/schema.json"})
-    with pytest.raises(
-        GateError, match=r"refers to 'http://127\.0\.0\.1:9/schema\.json', which is not in it"
-    ):
+    with pytest.raises(GateError, match=r"refers to 'http://127\.0\.0\.1:9/schema\.json', which is not in it"):
         measure.scores("adapter")
 
 
@@ -153,9 +149,7 @@ def test_max_words() -> None:
 
 
 def test_ends_with_line() -> None:
-    s = structure(
-        "Text.\nMinimum version: 12\n\n", "Minimum version: 12. Yes", "Minimum version: 12\nBye", ""
-    )
+    s = structure("Text.\nMinimum version: 12\n\n", "Minimum version: 12. Yes", "Minimum version: 12\nBye", "")
     measure = s.ends_with_line(r"Minimum version: \d+")
     values, reasons = check(measure)
     assert values == [1.0, 0.0, 0.0, 0.0]

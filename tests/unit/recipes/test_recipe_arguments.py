@@ -38,9 +38,7 @@ print(json.dumps({
 @pytest.fixture(scope="module")
 def imported() -> dict[str, list[str]]:
     # In a process of its own: the libraries bring torch along, which no other test here may load.
-    done = subprocess.run(
-        [sys.executable, "-c", IMPORTED], capture_output=True, text=True, timeout=300, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", IMPORTED], capture_output=True, text=True, timeout=300, check=True)
     found: dict[str, list[str]] = json.loads(done.stdout.splitlines()[-1])
     return found
 
@@ -110,24 +108,18 @@ def peft_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: None) -> Pat
 
 def test_library_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, fresh: None) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
-    with pytest.raises(
-        RecipeError, match=r"^transformers is not installed, and recipes are checked against it"
-    ):
+    with pytest.raises(RecipeError, match=r"^transformers is not installed, and recipes are checked against it"):
         arguments_of("training")
 
 
 def test_library_without_the_file(peft_at: Path) -> None:
-    with pytest.raises(
-        RecipeError, match=r"^peft has no file config\.py, so recipes cannot be checked; install the"
-    ):
+    with pytest.raises(RecipeError, match=r"^peft has no file config\.py, so recipes cannot be checked; install the"):
         arguments_of("lora")
 
 
 def test_library_without_the_class(peft_at: Path) -> None:
     (peft_at / "config.py").write_text("class Other:\n    pass\n")
-    with pytest.raises(
-        RecipeError, match=r"^peft has no class PeftConfigMixin in config\.py, so recipes cannot"
-    ):
+    with pytest.raises(RecipeError, match=r"^peft has no class PeftConfigMixin in config\.py, so recipes cannot"):
         arguments_of("lora")
 
 

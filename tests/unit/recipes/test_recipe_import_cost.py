@@ -38,9 +38,7 @@ HEAVY = {
 @pytest.fixture
 def directory(write: Callable[..., Path]) -> Path:
     for name in ("one", "two", "three", "four"):
-        path = write(
-            "lora: {r: 8}\ntraining: {learning_rate: 5e-4}\nquantization: {load_in_4bit: true}\n", name
-        )
+        path = write("lora: {r: 8}\ntraining: {learning_rate: 5e-4}\nquantization: {load_in_4bit: true}\n", name)
     return path.parent
 
 

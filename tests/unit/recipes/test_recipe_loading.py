@@ -84,9 +84,7 @@ def test_a_relative_recipe_path_gives_absolute_paths(
     ("written", "loaded"),
     [("./m", "{dir}/m"), ("../m", "{up}/m"), ("/m", "/m"), ("org/m", "org/m"), ("m.v1", "m.v1")],
 )
-def test_a_base_model_that_starts_like_a_path_is_one(
-    write: Write, tmp_path: Path, written: str, loaded: str
-) -> None:
+def test_a_base_model_that_starts_like_a_path_is_one(write: Write, tmp_path: Path, written: str, loaded: str) -> None:
     text = f"name: a\nbase: {{model: {written}}}\ndata: {{task: chat, train: t, validation: v, test: e}}\n"
     recipe = load_recipe(write(text, "a", complete=False))
     assert recipe.base.model == loaded.format(dir=tmp_path / "recipes", up=tmp_path)
@@ -248,16 +246,12 @@ class TestFindRecipes:
         )
 
     def test_no_directory(self, tmp_path: Path) -> None:
-        with pytest.raises(
-            RecipeError, match=r"recipe directory .*/none does not exist; create it, or correct"
-        ):
+        with pytest.raises(RecipeError, match=r"recipe directory .*/none does not exist; create it, or correct"):
             find_recipes(tmp_path / "none")
 
     def test_a_file(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
-        with pytest.raises(
-            RecipeError, match=r"recipe directory .*/file is not a directory; create it, or correct"
-        ):
+        with pytest.raises(RecipeError, match=r"recipe directory .*/file is not a directory; create it, or correct"):
             find_recipes(tmp_path / "file")
 
 

@@ -1,6 +1,6 @@
 """Every message that a recipe with a wrong value gets, to the letter."""
 
-# ruff: noqa: E501 - messages stand in one piece, as users see them
+
 
 from __future__ import annotations
 

@@ -90,8 +90,6 @@ def test_what_the_loader_refuses_is_not_valid(write: Callable[..., Path], text: 
 
 
 def test_a_child_needs_only_its_name(write: Callable[..., Path]) -> None:
-    assert is_valid(
-        write("name: c\nextends: parent\ndata: {system: x}\nlora: {r: null}\n", "c", complete=False)
-    )
+    assert is_valid(write("name: c\nextends: parent\ndata: {system: x}\nlora: {r: null}\n", "c", complete=False))
     assert not is_valid(write("name: c\ndata: {system: x}\n", "c", complete=False))
     assert not is_valid(write("extends: parent\n", "c", complete=False))

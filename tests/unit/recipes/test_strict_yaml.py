@@ -122,9 +122,7 @@ def test_a_byte_order_mark_is_ignored(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_refusals_name_file_line_and_way_out(
-    tmp_path: Path, content: str | bytes, line: int, found: str
-) -> None:
+def test_refusals_name_file_line_and_way_out(tmp_path: Path, content: str | bytes, line: int, found: str) -> None:
     message = refusal(tmp_path, content)
     assert message.startswith(f"file.yaml: line {line}: {found}")
 
@@ -164,9 +162,7 @@ def test_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         raise PermissionError(13, os.strerror(13))
 
     monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(
-        RecipeError, match=r"^a\.yaml: cannot be read \(Permission denied\); check its permissions$"
-    ):
+    with pytest.raises(RecipeError, match=r"^a\.yaml: cannot be read \(Permission denied\); check its permissions$"):
         read_mapping(tmp_path / "a.yaml")
 
 
@@ -176,9 +172,7 @@ plain = st.recursive(
     | st.integers(-(10**15), 10**15)
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(codec="utf-8", exclude_categories=["C"]), max_size=20),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.from_regex(r"k[a-z]{1,5}\Z"), inner, max_size=3)
-    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.from_regex(r"k[a-z]{1,5}\Z"), inner, max_size=3),
     max_leaves=10,
 )
 
@@ -196,9 +190,7 @@ def test_what_pyyaml_writes_is_read_back(tmp_path: Path, values: dict[str, Any])
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
-@given(
-    content=st.binary(max_size=60) | st.text(st.sampled_from("ab:-[]{}&*!|>'\"#\n\t ,?%@`1.e~"), max_size=40)
-)
+@given(content=st.binary(max_size=60) | st.text(st.sampled_from("ab:-[]{}&*!|>'\"#\n\t ,?%@`1.e~"), max_size=40))
 def test_any_bytes_give_a_mapping_or_one_line(tmp_path: Path, content: str | bytes) -> None:
     try:
         values = read(tmp_path, content)

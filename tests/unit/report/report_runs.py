@@ -60,9 +60,7 @@ def comparison(outcome: Outcome = Outcome.PASS, **changes: Any) -> Verdict:
 
 
 def gates(*verdicts: Verdict, recipe: str = "invoices") -> tuple[GateResult, ...]:
-    return tuple(
-        GateResult(f"{recipe}/test_it/{k}", "test_it", verdict) for k, verdict in enumerate(verdicts)
-    )
+    return tuple(GateResult(f"{recipe}/test_it/{k}", "test_it", verdict) for k, verdict in enumerate(verdicts))
 
 
 def measure(name: str, view: str, value: float | None, **changes: Any) -> MeasureResult:
@@ -127,9 +125,7 @@ def failing() -> Run:
                 reason="Not decided: 3 of 360 examples have no score.",
                 n=357,
             ),
-            comparison(
-                Outcome.FAIL, difference=-0.16, difference_low=-0.2, difference_high=-0.12, reason="forgot"
-            ),
+            comparison(Outcome.FAIL, difference=-0.16, difference_low=-0.2, difference_high=-0.12, reason="forgot"),
             verdict(reason="second passed"),
         )
     )

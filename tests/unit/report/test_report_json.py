@@ -16,9 +16,7 @@ from harness.records import MeasureResult, Outcome, RecipeResult, Run, TrainingS
 from harness.report import json_form as form
 from harness.report import read_report, report_json
 
-SCHEMA = json.loads(
-    (Path(__file__).resolve().parents[3] / "docs" / "report.schema.json").read_text(encoding="utf-8")
-)
+SCHEMA = json.loads((Path(__file__).resolve().parents[3] / "docs" / "report.schema.json").read_text(encoding="utf-8"))
 HOSTILE = "</script>\u2028\u202eabc\x00\x1b[31m\ud800 ::error::x {{ 7*7 }} \x85 é 漢 😀"
 
 
@@ -44,9 +42,7 @@ def test_random_runs_read_back_as_the_same_run() -> None:
 
     for _ in range(40):
         numbers = [name for name, kind in Verdict.__annotations__.items() if kind == "float | None"]
-        verdicts = [
-            verdict(rng.choice(list(Outcome)), **{name: number() for name in numbers}) for _ in range(3)
-        ]
+        verdicts = [verdict(rng.choice(list(Outcome)), **{name: number() for name in numbers}) for _ in range(3)]
         example = run(recipe(gates=gates(*verdicts), description="".join(rng.sample(HOSTILE, 9))))
         text = report_json(example)
         assert read_report(text) == example

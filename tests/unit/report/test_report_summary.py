@@ -26,9 +26,7 @@ def test_a_passing_run() -> None:
 
 def test_a_failing_run_says_everything_that_is_wrong() -> None:
     text = summary_md(failing())
-    assert text.startswith(
-        "## ❌ Not ready: 1 of 5 gates failed, 1 is incomplete, 1 is inconclusive, tickets did not"
-    )
+    assert text.startswith("## ❌ Not ready: 1 of 5 gates failed, 1 is incomplete, 1 is inconclusive, tickets did not")
     assert "- **Problem:** 1 collected test never reported" in text
     assert "- **Problem:** the loss is NaN at step 31" in text
     assert "### ❌ tickets: Not ready: the recipe did not finish" in text
@@ -39,9 +37,7 @@ def test_a_failing_run_says_everything_that_is_wrong() -> None:
 
 def test_a_stand_in_is_named_at_the_number() -> None:
     grade = verdict(measure="judge.score", value=3.4, low=3.0, high=3.8, note=STAND_IN)
-    row = next(
-        line for line in summary_md(run(recipe(gates=gates(grade)))).splitlines() if "judge.score" in line
-    )
+    row = next(line for line in summary_md(run(recipe(gates=gates(grade)))).splitlines() if "judge.score" in line)
     assert "3.40 \\[3.00, 3.80\\] (stand-in judge)" in row
     assert STAND_IN in row
 
@@ -108,3 +104,9 @@ def test_no_gates_no_table() -> None:
 def test_what_the_json_refuses_is_refused_here() -> None:
     with pytest.raises(ReportError, match="duration_seconds"):
         summary_md(replace(run(), duration_seconds=math.nan))
+
+
+def test_recipes_that_are_not_ready_come_first() -> None:
+    bad = recipe(name="bad", gates=gates(verdict(Outcome.FAIL), recipe="bad"))
+    text = summary_md(run(recipe(), bad, outcome=Outcome.FAIL))
+    assert text.index("### ❌ bad") < text.index("### ✅ invoices")

@@ -152,9 +152,7 @@ def test_a_run_that_says_pass_is_not_ready_where_anything_contradicts(contradict
 
 
 def test_recipe_that_stopped() -> None:
-    assert (
-        recipe_headline(recipe(problem="x")) == "Not ready: all 2 gates passed, but the recipe did not finish"
-    )
+    assert recipe_headline(recipe(problem="x")) == "Not ready: all 2 gates passed, but the recipe did not finish"
     assert recipe_headline(recipe(problem="x", gates=())) == "Not ready: the recipe did not finish"
 
 
@@ -188,9 +186,7 @@ def test_gates_table_says_what_must_be_said_with_a_number() -> None:
 
 
 def test_gates_table_is_one_plain_line_a_cell() -> None:
-    rows = gates_table(
-        run(recipe(name="a\nb", gates=gates(verdict(reason="x\n::error::y\u202e\x1b" + "z" * 9999))))
-    )
+    rows = gates_table(run(recipe(name="a\nb", gates=gates(verdict(reason="x\n::error::y\u202e\x1b" + "z" * 9999)))))
     for cell in rows[0]:
         assert "\n" not in cell
         assert cell.replace("…", "").replace("␛", "").isprintable()
@@ -217,8 +213,7 @@ def test_interval_bar_of_a_threshold() -> None:
     assert bar.target.at == pytest.approx(2 + 96 * 0.9, abs=0.01)
     assert bar.zone == (bar.target.at, 98.0)
     assert bar.title == (
-        "Estimate 0.912, interval 0.880 to 0.938, on a scale from 0 to 1. Rule: at least 0.900. "
-        "Verdict: passed."
+        "Estimate 0.912, interval 0.880 to 0.938, on a scale from 0 to 1. Rule: at least 0.900. Verdict: passed."
     )
     most = interval_bar(verdict(rule=in_words(rule_from(at_most=0.9))))
     assert most is not None

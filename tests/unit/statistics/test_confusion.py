@@ -88,9 +88,7 @@ def difference_of(name, truth, ours, theirs, labels=LABELS, seed=0, **keywords):
 def test_bca_is_that_of_scipy():
     values, counts = np.array([0.0, 1.0, 5.0, 20.0]), np.array([60, 25, 10, 5])
     strata = np.zeros(4, dtype=np.int64)
-    replicates = resampled(
-        lambda weights: weights @ values / 100, counts, strata, rng=np.random.default_rng(0)
-    )
+    replicates = resampled(lambda weights: weights @ values / 100, counts, strata, rng=np.random.default_rng(0))
     average = values @ counts / 100
     without_one = (values @ counts - values) / 99
     ours = bca_interval(average, replicates, without_one, counts, strata, confidence=0.95)
@@ -125,9 +123,7 @@ def test_strata_keep_their_sizes():
     def second_stratum(weights):
         return weights[:, 2:].sum(axis=1)
 
-    sums = resampled(
-        second_stratum, np.array([9, 1, 3, 2]), strata, rng=np.random.default_rng(0), resamples=50
-    )
+    sums = resampled(second_stratum, np.array([9, 1, 3, 2]), strata, rng=np.random.default_rng(0), resamples=50)
     assert (sums == 5).all()
 
 
@@ -251,9 +247,7 @@ def test_paired_difference_takes_out_what_the_views_share():
     rng = np.random.default_rng(7)
     truth = truth_of(200)
     baseline = answers(truth, 0.7, rng)
-    candidate = [
-        label if rng.random() < 0.05 else guess for label, guess in zip(truth, baseline, strict=True)
-    ]
+    candidate = [label if rng.random() < 0.05 else guess for label, guess in zip(truth, baseline, strict=True)]
     difference = difference_of("macro_f1", truth, candidate, baseline)
     one = estimate_of("macro_f1", truth, candidate)
     expected = by_sklearn("macro_f1", truth, candidate) - by_sklearn("macro_f1", truth, baseline)
@@ -280,9 +274,7 @@ def test_two_views_that_are_fixed_in_different_ways():
     assert difference.value == pytest.approx(1 - by_sklearn("macro_f1", truth, ["payroll"] * 80))
     assert "Bonferroni" in difference.method
     # Neither ever calls anything payroll that is not, so precision is 1 in every resample of both.
-    careful = [
-        "payroll" if i % 8 == 0 else "rent" if label == "payroll" else label for i, label in enumerate(truth)
-    ]
+    careful = ["payroll" if i % 8 == 0 else "rent" if label == "payroll" else label for i, label in enumerate(truth)]
     precision = difference_of("precision:payroll", truth, truth, careful)
     assert precision.low < 0 == precision.value < precision.high
     # Each at half the error, 0.975: 20 of 20 right and 10 of 10 right.

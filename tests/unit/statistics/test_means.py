@@ -133,11 +133,7 @@ def covered(draw, truth: float, runs: int, **keywords) -> float:
 def test_intervals_cover_the_true_mean():
     # 600 runs: three standard errors of a coverage of 0.95 are 0.027.
     rng = np.random.default_rng(2)
-    assert (
-        0.923
-        <= covered(lambda: (rng.beta(8, 3, size=60).tolist(), None), 8 / 11, 600, bounds=(0, 1))
-        <= 0.977
-    )
+    assert 0.923 <= covered(lambda: (rng.beta(8, 3, size=60).tolist(), None), 8 / 11, 600, bounds=(0, 1)) <= 0.977
 
 
 def test_intervals_cover_with_groups_and_would_not_without():

@@ -116,9 +116,7 @@ def test_paired_interval_without_disagreement_has_width():
     assert low == pytest.approx(-high, abs=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("wins", "losses", "n"), [(5, 0, 5), (0, 5, 5), (1, 0, 1), (2, 7, 30), (50, 50, 100)]
-)
+@pytest.mark.parametrize(("wins", "losses", "n"), [(5, 0, 5), (0, 5, 5), (1, 0, 1), (2, 7, 30), (50, 50, 100)])
 def test_paired_interval_mirrors_and_stays_in_range(wins, losses, n):
     low, high = tango(wins, losses, n, confidence=0.9)
     assert -1 <= low <= (wins - losses) / n <= high <= 1

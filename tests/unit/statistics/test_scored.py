@@ -167,8 +167,6 @@ def test_what_is_exported_is_there():
 
 
 def test_importing_the_rooms_loads_neither_numpy_nor_scipy():
-    code = (
-        "import sys, harness.statistics, harness.gates; print(sorted({'numpy', 'scipy'} & set(sys.modules)))"
-    )
+    code = "import sys, harness.statistics, harness.gates; print(sorted({'numpy', 'scipy'} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"

@@ -1,0 +1,366 @@
+"""What the gates cost: `pytest suites/` cold, then warm, and where the time goes.
+
+    python benchmarks/gate.py                               # about as long as `make gate` in a fresh clone
+    python benchmarks/gate.py --recipe ticket_priority      # one recipe
+    python benchmarks/gate.py --keep DIR                    # keep the store that the cold run fills
+    python benchmarks/gate.py --skip-cold --store DIR       # only the warm run, on a store that is filled
+
+Cold starts from an empty store, report folder and user cache, so it also dequantizes the embedded base model;
+warm repeats the command on what cold left. Prints Markdown to stdout and passes the runs' own output to stderr.
+Exit status 0 means that every run passed its gates, whether or not the targets are met.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+
+COLD_SECONDS = 25 * 60
+WARM_SECONDS = 25
+MEMORY_GB = 4
+
+_AS_WRAPPER = "--as-wrapper"
+_LIBRARIES = ("torch", "transformers", "peft", "trl", "bitsandbytes", "lm_eval", "pytest")
+_FINISHED = re.compile(r"(?P<recipe>[a-z0-9_]+): (?P<stage>\S.*?)  (?:.*  )?(?P<seconds>\d+) s")
+"""A finished stage as harness/pytest_plugin/progress.py writes it where there is no terminal."""
+
+
+class BenchmarkError(Exception):
+    """A run left nothing that could be reported; the message is for the person who started it."""
+
+
+# ---- Running
+
+
+class Measured(NamedTuple):
+    """One process: wall time, exit status, peak resident memory of its largest process, and what it printed."""
+
+    seconds: float
+    status: int
+    peak_gb: float
+    lines: list[str]
+
+
+def measured(command: Sequence[str], *, cwd: Path, env: Mapping[str, str] | None = None) -> Measured:
+    """Run a command to its end, passing its output on to stderr.
+
+    Peak memory is known for all children of a process together, so each command gets a process of its own
+    above it; otherwise every run would be charged with the largest so far.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        result = Path(folder) / "result.json"
+        wrapper = [sys.executable, str(Path(__file__).resolve()), _AS_WRAPPER, str(result), *command]
+        lines: list[str] = []
+        with subprocess.Popen(
+            wrapper, cwd=cwd, env=env, stdout=subprocess.PIPE, encoding="utf-8", errors="replace"
+        ) as process:
+            assert process.stdout is not None
+            try:
+                for line in process.stdout:
+                    sys.stderr.write(line)
+                    sys.stderr.flush()
+                    lines.append(line.rstrip("\n"))
+            except KeyboardInterrupt:
+                process.communicate()  # the run got the signal too; its folders are in use until it ends
+                raise
+        if not result.is_file():
+            raise BenchmarkError(f"{command[0]}: the process that measures it ended early")
+        return Measured(**json.loads(result.read_text()), lines=lines)
+
+
+def _wrap(result: Path, command: Sequence[str]) -> None:
+    """The process above one command. Ctrl-C is for the command, and this one waits for its end."""
+    signal.signal(signal.SIGINT, lambda _signal, _frame: None)
+    started = time.perf_counter()
+    status = subprocess.call(command)
+    seconds = time.perf_counter() - started
+    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit / 1e9
+    result.write_text(json.dumps({"seconds": seconds, "status": status, "peak_gb": peak}))
+
+
+# ---- Where the time goes
+
+
+@dataclass(frozen=True)
+class RecipeCost:
+    """Seconds of one recipe in one run; tests: all of its tests, with training and stages in it."""
+
+    tests: float = 0.0
+    training: float = 0.0
+    stages: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def other(self) -> float:
+        """Loading libraries and models, judging, statistics, the store."""
+        return self.tests - self.training - sum(self.stages.values())
+
+
+@dataclass(frozen=True)
+class GateRun:
+    """One `pytest suites/` with what its report, its JUnit file and its progress lines tell."""
+
+    measured: Measured
+    gates: int
+    gates_passed: int
+    trained: frozenset[str]
+    recipes: Mapping[str, RecipeCost]
+    provenance: Mapping[str, Any]
+
+    @property
+    def outside(self) -> float:
+        """Seconds outside of any recipe's tests: start of the interpreter, collection, report."""
+        return self.measured.seconds - sum(cost.tests for cost in self.recipes.values())
+
+
+def stage_seconds(lines: Iterable[str]) -> dict[str, dict[str, float]]:
+    """Recipe -> stage -> seconds, from the lines that a run prints when a stage is finished.
+
+    Lines of training name no recipe and are left out: the report knows its seconds better.
+    """
+    found: dict[str, Counter[str]] = {}
+    for line in lines:
+        match = _FINISHED.fullmatch(line.strip())
+        if match is not None:
+            stages = found.setdefault(match["recipe"], Counter())
+            stages[match["stage"]] += int(match["seconds"])
+    return {recipe: dict(stages) for recipe, stages in found.items()}
+
+
+def test_seconds(junit: str) -> dict[str, float]:
+    """Recipe -> seconds of its tests with their fixtures, from a JUnit XML text."""
+    seconds: Counter[str] = Counter()
+    for case in ElementTree.fromstring(junit).iter("testcase"):
+        for entry in case.iter("property"):
+            if entry.get("name") == "harness_recipe":
+                seconds[entry.get("value", "")] += float(case.get("time", "0"))
+    return dict(seconds)
+
+
+test_seconds.__test__ = False  # type: ignore[attr-defined]  # where a test module imports it
+
+
+def gate_run(run: Measured, report: Mapping[str, Any], junit: str) -> GateRun:
+    """Puts together what one run left."""
+    recipes = report["recipes"]
+    trained = frozenset(recipe["name"] for recipe in recipes if recipe["from_store"] is False)
+    stages, tests = stage_seconds(run.lines), test_seconds(junit)
+    outcomes = [gate["outcome"] for recipe in recipes for gate in recipe["gates"]]
+    return GateRun(
+        measured=run,
+        gates=len(outcomes),
+        gates_passed=outcomes.count("pass"),
+        trained=trained,
+        recipes={
+            recipe["name"]: RecipeCost(
+                tests=tests.get(recipe["name"], 0.0),
+                training=recipe["training"]["seconds"] if recipe["name"] in trained and recipe["training"] else 0.0,
+                stages=stages.get(recipe["name"], {}),
+            )
+            for recipe in recipes
+        },
+        provenance=report["provenance"],
+    )
+
+
+def run_gates(project: Path, recipes: Sequence[str], *, store: Path, work: Path, env: Mapping[str, str]) -> GateRun:
+    """`pytest suites/` in `project`. work: an empty folder for the report and the JUnit file.
+
+    Raises BenchmarkError if the run ended without a report.
+    """
+    reports, junit = work / "reports", work / "junit.xml"
+    command = [sys.executable, "-m", "pytest", "suites/"]
+    for name in recipes:
+        command += ["--harness-recipe", name]
+    command += ["--harness-store", str(store), "--harness-report-dir", str(reports)]
+    command += ["--junitxml", str(junit), "-o", "junit_duration_report=total"]
+    run = measured(command, cwd=project, env=env)
+    report = reports / "latest" / "report.json"
+    if not report.is_file() or not junit.is_file():
+        raise BenchmarkError(
+            f"pytest suites/ in {project} ended with exit status {run.status} and without a report; what it printed "
+            "is above."
+        )
+    return gate_run(run, json.loads(report.read_text(encoding="utf-8")), junit.read_text(encoding="utf-8"))
+
+
+# ---- Words and tables
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; a head that ends in a colon gives a column of numbers, set to the right."""
+    marks = ["--:" if head.endswith(":") else ":--" for head in heads]
+    lines = [[head.removesuffix(":") for head in heads], marks, *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def amount(value: float, unit: str) -> str:
+    """Three figures or more: 0.42 s, 12.3 s, 1,402.0 s."""
+    return f"{value:,.2f} {unit}" if abs(value) < 10 else f"{value:,.1f} {unit}"
+
+
+def against(value: float, limit: float, unit: str) -> str:
+    """Whether a value of which less is better is within its limit, and by how much."""
+    return f"{'met' if value <= limit else 'missed'} by {amount(abs(limit - value), unit)}"
+
+
+def machine_line(provenance: Mapping[str, Any], day: str, environ: Mapping[str, str] = os.environ) -> str:
+    """Processor, cores, memory, load, date, commit and versions: what a figure has to be read with."""
+    machine, git = provenance["machine"], provenance["git"]
+    versions = {"Python": provenance["python"], **provenance["versions"]}
+    parts = [
+        f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB",
+        day,
+        f"commit {git['commit'][:12]}{' with changes' if git['dirty'] else ''}" if git else "no commit",
+        ", ".join(f"{name} {versions[name]}" for name in ("Python", *_LIBRARIES) if name in versions),
+    ]
+    with contextlib.suppress(OSError):
+        parts.append(f"load {os.getloadavg()[0]:.1f} at the end")
+    threads = environ.get("OMP_NUM_THREADS")
+    if threads:
+        parts.append(f"OMP_NUM_THREADS={threads}")
+    return "; ".join(parts)
+
+
+def figures_table(runs: Mapping[str, GateRun]) -> str:
+    """Wall time, memory, gates and exit status of each run beside their targets."""
+    limits = {"cold": COLD_SECONDS, "warm": WARM_SECONDS}
+    rows: list[tuple[str, str, str, str]] = []
+    for name, run in runs.items():
+        seconds, status, peak = run.measured.seconds, run.measured.status, run.measured.peak_gb
+        limit = limits[name]
+        shown = f"{limit / 60:.0f} min" if limit >= 60 else f"{limit} s"
+        rows += [
+            (f"{name}: wall time", amount(seconds, "s"), f"at most {shown}", against(seconds, limit, "s")),
+            (
+                f"{name}: peak memory",
+                amount(peak, "GB"),
+                f"at most {MEMORY_GB} GB",
+                against(peak, MEMORY_GB, "GB"),
+            ),
+            (f"{name}: gates passed", f"{run.gates_passed} of {run.gates}", "", ""),
+            (f"{name}: exit status", str(status), "0", "met" if status == 0 else "missed"),
+        ]
+    return table(("figure", "measured:", "target:", "result"), rows)
+
+
+def costs_table(runs: Mapping[str, GateRun]) -> str:
+    """Seconds by recipe and stage, a column a run; a dash where a run did not have the stage."""
+    rows: list[tuple[str, ...]] = []
+
+    def row(what: str, part: str, seconds: Iterable[float | None]) -> None:
+        rows.append((what, part, *("-" if s is None else f"{s:,.1f}" for s in seconds)))
+
+    names = dict.fromkeys(name for run in runs.values() for name in run.recipes)
+    for name in names:
+        costs = [run.recipes.get(name) for run in runs.values()]
+        row(
+            name,
+            "training",
+            (
+                cost.training if cost is not None and name in run.trained else None
+                for cost, run in zip(costs, runs.values(), strict=True)
+            ),
+        )
+        for stage in dict.fromkeys(stage for cost in costs if cost for stage in cost.stages):
+            row(name, stage, (cost.stages.get(stage) if cost else None for cost in costs))
+        row(name, "other", (cost.other if cost else None for cost in costs))
+    row("outside of tests", "start, collection, report", (run.outside for run in runs.values()))
+    row("all", "", (run.measured.seconds for run in runs.values()))
+    return table(("recipe", "stage", *(f"{name}, s:" for name in runs)), rows)
+
+
+NOTES = """\
+`other`: loading libraries and models, judging, statistics, store. Stages are whole seconds, as the run prints them, so
+`other` is off by up to half a second a stage and can be below zero. A dash: the run took it from the store."""
+
+
+def page(command: str, runs: Mapping[str, GateRun], machine: str) -> str:
+    """What the program prints, ready for RESULTS.md."""
+    return "\n\n".join((f"`{command}`", machine, figures_table(runs), "Where the time goes:", costs_table(runs), NOTES))
+
+
+# ---- The command
+
+
+def _environment(cache: Path | None) -> dict[str, str]:
+    """The caller's environment without a paid judge; cache: a user cache of the benchmark's own."""
+    env = {name: value for name, value in os.environ.items() if name != "ANTHROPIC_API_KEY"}
+    if cache is not None:
+        # Downloads are no part of a cold run: the hub's cache stays where it was.
+        usual = Path(env.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        env.setdefault("HF_HOME", str(usual / "huggingface"))
+        env["XDG_CACHE_HOME"] = str(cache)
+    return env
+
+
+def _arguments(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="gate.py", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--project", type=Path, default=ROOT, help="folder with suites/ (default: this checkout)")
+    parser.add_argument("--recipe", action="append", default=[], metavar="NAME", help="only this one; repeatable")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="new folder for the store, which is kept")
+    parser.add_argument("--skip-cold", action="store_true", help="only the warm run; needs --store")
+    parser.add_argument("--store", type=Path, metavar="DIR", help="with --skip-cold: the store to use")
+    parser.add_argument("--date", default=date.today().isoformat(), help="printed beside the figures (today)")
+    chosen = parser.parse_args(argv)
+    if chosen.skip_cold != (chosen.store is not None):
+        parser.error("--skip-cold and --store DIR go together; to keep the store of a cold run use --keep DIR")
+    if chosen.skip_cold and chosen.keep is not None:
+        parser.error("--keep is for the store of a cold run, and --skip-cold has none")
+    if chosen.skip_cold and not chosen.store.is_dir():
+        parser.error(f"--store {chosen.store} is no folder; fill one with --keep {chosen.store}")
+    if chosen.keep is not None and chosen.keep.exists() and (not chosen.keep.is_dir() or any(chosen.keep.iterdir())):
+        parser.error(f"--keep {chosen.keep} is not empty, and a cold run starts from nothing; name a new folder")
+    if not (chosen.project / "suites").is_dir():
+        parser.error(f"--project {chosen.project} has no folder suites/")
+    return chosen
+
+
+def main(argv: Sequence[str]) -> int:
+    chosen = _arguments(argv)
+    runs: dict[str, GateRun] = {}
+    with tempfile.TemporaryDirectory(prefix="gate-benchmark-") as temporary:
+        folder = Path(temporary)
+        store = (chosen.store or chosen.keep or folder / "store").resolve()
+        env = _environment(None if chosen.skip_cold else folder / "cache")
+        for name in ("warm",) if chosen.skip_cold else ("cold", "warm"):
+            print(f"--- {name}", file=sys.stderr)
+            work = folder / name
+            work.mkdir()
+            try:
+                runs[name] = run_gates(chosen.project.resolve(), chosen.recipe, store=store, work=work, env=env)
+            except BenchmarkError as error:
+                print(f"gate.py: {name}: {error}", file=sys.stderr)
+                return 1
+    command = " ".join(["pytest suites/", *(f"--harness-recipe {name}" for name in chosen.recipe)])
+    print(page(command, runs, machine_line(runs["warm"].provenance, chosen.date)))
+    if runs["warm"].trained:
+        names = ", ".join(sorted(runs["warm"].trained))
+        print(f"gate.py: the warm run trained {names}, so it was not warm", file=sys.stderr)
+        return 1
+    return int(any(run.measured.status != 0 for run in runs.values()))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == [_AS_WRAPPER]:
+        _wrap(Path(sys.argv[2]), sys.argv[3:])
+    else:
+        sys.exit(main(sys.argv[1:]))
