@@ -79,14 +79,25 @@ def _addopts(project: Path) -> str:
 
 
 class Side(NamedTuple):
-    """One of the two that are compared: where pytest is started, and with which arguments."""
+    """One of the two that are compared: where pytest is started, with which arguments and environment."""
 
     name: str
     folder: Path
     arguments: tuple[str, ...]
+    env: Mapping[str, str]
 
     def command(self, *more: str, interpreter: Sequence[str] = ()) -> list[str]:
         return [sys.executable, *interpreter, "-m", "pytest", "suites/", "--collect-only", "-q", *self.arguments, *more]
+
+
+def environment(caches: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """`environ` with compiled modules kept in `caches`.
+
+    Where a shell forbids Python to keep them, every run would compile the whole plugin again, which is not what
+    users see.
+    """
+    kept = {name: value for name, value in environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "PYTHONPYCACHEPREFIX": str(caches)}
 
 
 class Seconds(NamedTuple):
@@ -104,15 +115,20 @@ def collected_tests(output: str) -> int:
     return int(match["tests"])
 
 
+def _pytest(side: Side, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(command, cwd=side.folder, env=side.env, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise BenchmarkError(f"{side.name}: exit status {done.returncode}\n{done.stdout}{done.stderr}")
+    return done
+
+
 def timed(side: Side, *, tests: int) -> Seconds:
     """Collect once. Raises BenchmarkError where collecting fails or finds another number of tests."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.perf_counter()
-    done = subprocess.run(side.command(), cwd=side.folder, capture_output=True, text=True)
+    done = _pytest(side, side.command())
     wall = time.perf_counter() - started
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode != 0:
-        raise BenchmarkError(f"{side.name}: exit status {done.returncode}\n{done.stdout}{done.stderr}")
     found = collected_tests(done.stdout)
     if found != tests:
         raise BenchmarkError(f"{side.name}: collected {found} tests, the other side has {tests}; they must be alike")
@@ -201,8 +217,7 @@ def _top(module: str) -> str:
 def imports_of(side: Side, *, runs: int) -> list[Import]:
     """What one side imports. Capturing is off, or pytest would keep the lines that come while it collects."""
     command = side.command("-s", interpreter=("-X", "importtime"))
-    texts = [subprocess.run(command, cwd=side.folder, capture_output=True, text=True).stderr for _ in range(runs)]
-    return fastest(parse_imports(text) for text in texts)
+    return fastest(parse_imports(_pytest(side, command).stderr) for _ in range(runs))
 
 
 # ---- Tables
@@ -262,15 +277,16 @@ def main(argv: Sequence[str]) -> int:
     counts = test_counts(ROOT / "suites")
     tests = sum(counts.values())
     with tempfile.TemporaryDirectory(prefix="collection-benchmark-") as temporary:
-        plugin = Side("with the plugin", ROOT, ())
-        plain = Side("plain pytest", Path(temporary), ("-p", f"no:{_PLUGIN}"))
+        env = environment(Path(temporary) / "compiled", os.environ)
+        plugin = Side("with the plugin", ROOT, (), env)
+        plain = Side("plain pytest", Path(temporary) / "plain", ("-p", f"no:{_PLUGIN}"), env)
         write_plain(plain.folder, counts, addopts=_addopts(ROOT))
         try:
             ours, theirs = in_turn(plugin, plain, runs=chosen.runs, tests=tests)
+            packages = added_packages(imports_of(plugin, runs=_IMPORT_RUNS), imports_of(plain, runs=_IMPORT_RUNS))
         except BenchmarkError as error:
             print(f"collection.py: {error}", file=sys.stderr)
             return 1
-        packages = added_packages(imports_of(plugin, runs=_IMPORT_RUNS), imports_of(plain, runs=_IMPORT_RUNS))
     print(f"`pytest suites/ --collect-only -q`: {tests} tests in {len(counts)} files, {chosen.runs} runs each, in turn")
     print(f"\n{machine_line(provenance(ROOT, os.environ), chosen.date)}")
     print(f"\n{times_table(ours, theirs)}")

@@ -167,6 +167,7 @@ class RecipeRun:
             )
         with self.store.adapter_lock(self.fingerprint):
             found = self.store.adapter(self.fingerprint)  # another process may have trained it meanwhile
+            self.from_store = found is not None
             return found or self._train_into_store()
 
     def _train_into_store(self) -> Adapter:
@@ -224,7 +225,11 @@ class RecipeRun:
             self._loaded = self._load_base()
         loaded = self._loaded
         if view == ADAPTER and not loaded.has_adapter:
-            loaded.attach(self.adapter().folder)
+            try:
+                loaded.attach(self.adapter().folder)
+            except HarnessError:
+                self.close()  # some of the adapter may be on the model already, and it would answer as the base
+                raise
         switched: AbstractContextManager[Any] = loaded.adapter_view() if view == ADAPTER else loaded.base_view()
         with switched as model:
             yield loaded, model
@@ -396,7 +401,8 @@ class RecipeRun:
             return restore(value)
         result = compute()
         stored = plain(result)
-        if _finite(stored):  # NaN makes a gate incomplete; it is measured again rather than remembered
+        # NaN makes a gate incomplete; it is measured again rather than remembered
+        if _finite(stored) and not stored.get("unscored"):
             self.store.keep_result(kind, key, stored)
         return result
 

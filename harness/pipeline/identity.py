@@ -82,12 +82,17 @@ def provenance(root: Path, environ: Mapping[str, str]) -> dict[str, Any]:
 
 def _without_secrets(arguments: list[str]) -> list[str]:
     kept = [Path(arguments[0]).name, *arguments[1:]] if arguments else []
-    words = ("key", "token", "secret", "password")
-    return [
-        f"{name}=***" if equals and any(word in name.lower() for word in words) else argument
-        for argument in kept
-        for name, equals, _ in [argument.partition("=")]
-    ]
+    shown = []
+    value_of_secret = False  # of an option whose value is the next argument
+    for argument in kept:
+        name, equals, _ = argument.partition("=")
+        secret = any(word in name.lower() for word in ("key", "token", "secret", "password"))
+        if secret and equals:
+            shown.append(f"{name}=***")
+        else:
+            shown.append("***" if value_of_secret and not argument.startswith("-") else argument)
+        value_of_secret = secret and not equals and argument.startswith("--")
+    return shown
 
 
 def _processor() -> str:

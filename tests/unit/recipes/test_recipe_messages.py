@@ -1,7 +1,5 @@
 """Every message that a recipe with a wrong value gets, to the letter."""
 
-
-
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -1,0 +1,88 @@
+"""The outcome of a run, and one run of what several processes did."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.pipeline.session import merged, run_outcome
+from harness.records import GateResult, Outcome, RecipeResult, Run, Verdict
+
+PASS, FAIL, INCONCLUSIVE, INCOMPLETE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.INCOMPLETE
+
+
+def recipe(*outcomes: Outcome, name: str = "animals", problem: str | None = None) -> RecipeResult:
+    gates = tuple(
+        GateResult(f"{name}/test/{k}", "test", Verdict("m", "adapter", "at least 0.5", outcome, "because", 10))
+        for k, outcome in enumerate(outcomes)
+    )
+    return RecipeResult(name, "tiny", "f" * 64, None, None, None, (), gates, problem=problem)
+
+
+def run(
+    *recipes: RecipeResult, started: str = "2026-11-02T10:00:00+00:00", seconds: float = 1.0, **rest: object
+) -> Run:
+    problems: tuple[str, ...] = rest.get("problems", ())  # type: ignore[assignment]
+    return Run(f"run-{started}", run_outcome(recipes, problems), started, seconds, {"host": started}, recipes, problems)
+
+
+@pytest.mark.parametrize(
+    ("recipes", "problems", "expected"),
+    [
+        ([recipe(PASS)], [], PASS),
+        ([recipe(PASS, PASS), recipe(PASS, name="b")], [], PASS),
+        ([recipe(PASS, FAIL)], [], FAIL),
+        ([recipe(PASS, INCONCLUSIVE)], [], INCONCLUSIVE),
+        ([recipe(INCONCLUSIVE, INCOMPLETE)], [], INCOMPLETE),
+        ([], [], INCOMPLETE),
+        ([recipe()], [], INCOMPLETE),
+        ([recipe(PASS), recipe(name="b")], [], INCOMPLETE),
+        ([recipe(PASS, problem="a test was skipped")], [], INCOMPLETE),
+        ([recipe(PASS)], ["a test did not run"], INCOMPLETE),
+        ([recipe(FAIL, problem="a test was skipped")], ["a test did not run"], FAIL),
+    ],
+)
+def test_a_run_passes_only_if_everything_did(
+    recipes: list[RecipeResult], problems: list[str], expected: Outcome
+) -> None:
+    assert run_outcome(recipes, problems) is expected
+
+
+def test_merged_runs_are_one_with_all_recipes() -> None:
+    first = run(recipe(PASS, name="b"), started="2026-11-02T10:00:00+00:00", seconds=3.0)
+    second = run(recipe(PASS, name="a"), recipe(PASS, name="c"), started="2026-11-02T10:00:05+00:00", seconds=9.0)
+    for order in ([first, second], [second, first]):
+        whole = merged(order, [])
+        assert [r.name for r in whole.recipes] == ["a", "b", "c"]
+        assert whole.outcome is PASS
+        assert whole.duration_seconds == 9.0
+        assert (whole.run_id, whole.started_at, whole.provenance) == (
+            first.run_id,
+            first.started_at,
+            first.provenance,
+        )
+
+
+def test_one_bad_part_spoils_the_whole() -> None:
+    good, bad = run(recipe(PASS, name="a")), run(recipe(FAIL, name="b"))
+    assert merged([good, bad], []).outcome is FAIL
+    assert merged([good], ["a worker crashed"]).outcome is INCOMPLETE
+
+
+def test_problems_of_all_parts_are_kept_once() -> None:
+    parts = [
+        run(recipe(PASS, name="a"), problems=("lost", "late")),
+        run(recipe(PASS, name="b"), problems=("late",)),
+    ]
+    whole = merged(parts, ["lost", "new"])
+    assert whole.problems == ("lost", "late", "new")
+    assert whole.outcome is INCOMPLETE
+
+
+def test_two_parts_with_the_same_recipe_cannot_be_merged() -> None:
+    with pytest.raises(ValueError, match="two processes report the same recipe"):
+        merged([run(recipe(PASS)), run(recipe(FAIL))], [])
+
+
+def test_nothing_cannot_be_merged() -> None:
+    with pytest.raises(ValueError, match="no run to merge"):
+        merged([], [])
