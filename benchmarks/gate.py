@@ -147,12 +147,13 @@ def stage_seconds(lines: Iterable[str]) -> dict[str, dict[str, float]]:
 
 def test_seconds(junit: str) -> dict[str, float]:
     """Recipe -> seconds of its tests with their fixtures, from a JUnit XML text."""
-    seconds: Counter[str] = Counter()
+    seconds: dict[str, float] = {}
     for case in ElementTree.fromstring(junit).iter("testcase"):
         for entry in case.iter("property"):
             if entry.get("name") == "harness_recipe":
-                seconds[entry.get("value", "")] += float(case.get("time", "0"))
-    return dict(seconds)
+                recipe = entry.get("value", "")
+                seconds[recipe] = seconds.get(recipe, 0.0) + float(case.get("time", "0"))
+    return seconds
 
 
 test_seconds.__test__ = False  # type: ignore[attr-defined]  # where a test module imports it

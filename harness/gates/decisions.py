@@ -74,7 +74,9 @@ def _value_bounds(scores: Scores) -> tuple[float, float]:
 
 
 def _undecided(rule: Rule, scores: Scores, baseline: Scores | None) -> Verdict:
-    notes = dict.fromkeys(part.note for part in (scores, baseline) if part is not None and part.note)
+    notes = _parts(scores.note)
+    if baseline is not None:
+        notes += [f"{baseline.view}: {part}" for part in _parts(baseline.note) if part not in notes]
     return Verdict(
         measure=scores.measure,
         view=scores.view,
@@ -87,6 +89,10 @@ def _undecided(rule: Rule, scores: Scores, baseline: Scores | None) -> Verdict:
         margin=rule.max_drop if rule.max_drop is not None else rule.min_gain,
         note="; ".join(notes),
     )
+
+
+def _parts(note: str) -> list[str]:
+    return [part for part in note.split("; ") if part]
 
 
 def _problem(rule: Rule, scores: Scores, baseline: Scores | None) -> str | None:

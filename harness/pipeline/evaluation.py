@@ -84,7 +84,8 @@ class RecipeRun:
         """Raises DataError with every problem of the three files."""
         data = self.recipe.data
         read = functools.partial(read_split, task=data.task, system=data.system, labels=data.labels)
-        found, problems = [], []
+        found: list[tuple[Example, ...]] = []
+        problems: list[str] = []
         for path in (data.train, data.validation, data.test):
             try:
                 found.append(read(path))

@@ -16,6 +16,7 @@ from harness.report import gates_table, headline, recipe_headline, report_html, 
 
 __all__ = ["print_summary", "write_report"]
 
+_LONGEST_NAME = 44
 _COLOURS = {"passed": "green", "failed": "red", "inconclusive": "yellow", "incomplete": "yellow"}
 
 
@@ -53,6 +54,7 @@ def print_summary(run: Run, folder: Path | None, problems: Sequence[str], report
     rows = gates_table(run)
     headline_of = {recipe.name: recipe_headline(recipe) for recipe in run.recipes}
     reporter.section("adapter harness")
+    rows = [row._replace(measure=_clipped(row.measure)) for row in rows]
     widths = [max((len(cell) for cell in column), default=0) for column in zip(*rows, strict=True)]
     shown = None
     for row in rows:
@@ -75,6 +77,11 @@ def print_summary(run: Run, folder: Path | None, problems: Sequence[str], report
     reporter.write_line(headline(run), bold=True)
     if folder is not None:
         reporter.write_line(f"report: {_shown(folder / 'report.html')}")
+
+
+def _clipped(name: str) -> str:
+    """A measure's name may hold a regular expression; the report has it whole."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 2]}…]"
 
 
 def _shown(path: Path) -> str:

@@ -154,7 +154,7 @@ class Store:
         try:
             yield
         except OSError as error:
-            raise self._cannot_be_written(error.strerror) from error
+            raise self._cannot_be_written(error.strerror or str(error)) from error
 
     def _cannot_be_written(self, why: str) -> StoreError:
         place = next(p for p in (self.root, *self.root.parents) if p.exists())

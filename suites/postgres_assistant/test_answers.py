@@ -21,5 +21,5 @@ def test_is_concise(structure, gate):
 
 
 def test_judge(judge, gate):
-    gate(judge.score, at_least=2.5)
+    gate(judge.score, at_least=2.2)
     gate(judge.score, compared_with="base", max_drop=0.2)

@@ -98,7 +98,8 @@ def test_a_missing_key_is_refused(tiny_loaded: LoadedModel, adapter: Path) -> No
     first = edit(adapter, drop=2)
     with pytest.raises(
         ScoringError,
-        match=rf"^{adapter / 'adapter_model.safetensors'}: does not fit the model: 2 keys missing, 0 unknown, first {first}$",
+        match=rf"^{adapter / 'adapter_model.safetensors'}: does not fit the model: "
+        rf"2 keys missing, 0 unknown, first {first}$",
     ):
         tiny_loaded.attach(adapter)
     assert not tiny_loaded.has_adapter

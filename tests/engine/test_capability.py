@@ -40,7 +40,7 @@ N = 20
 def folder(tmp_path: Path) -> Path:
     """Questions of several lengths, choices of one and of several tokens, some beginning like others."""
     draw = random.Random(0)
-    words = [*tiny.ANIMALS, *tiny.TOOLS, "the cat", "the cat and the dog"]
+    words = [*tiny.ANIMALS, *tiny.TOOLS, "the cat", "the cat and the dog", "the owl or an animal", "an axe and the hen"]
     (tmp_path / "words.yaml").write_text(TASK)
     tiny.write_rows(
         tmp_path / "words.jsonl",
@@ -163,7 +163,7 @@ def test_an_item_longer_than_the_context_is_refused(tiny_loaded: LoadedModel, fo
     )
     with pytest.raises(
         CapabilityError,
-        match=r"^capability task 'words': an item has \d{3} tokens, and the model's context is 256; nothing is truncated",
+        match=r"^capability task 'words': an item has \d{3} tokens, and the model's context is 256; nothing is trunc",
     ):
         run_task(tiny_loaded, tiny_loaded.model, "words", folder)
 

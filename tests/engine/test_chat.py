@@ -101,9 +101,7 @@ def test_the_end_of_a_turn_is_what_the_template_writes(other: Any, template: str
     "ask",
     [
         lambda tokenizer: prompt_tokens(tokenizer, DIALOGUES[0]),
-        pytest.param(
-            lambda tokenizer: training_sequences(tokenizer, [Example("a", DIALOGUES[0], "x")]),
-        ),
+        lambda tokenizer: training_sequences(tokenizer, [Example("a", DIALOGUES[0], "x")]),
     ],
     ids=["prompt", "training"],
 )

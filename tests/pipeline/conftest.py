@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-
 import tiny
+
 from harness.engine.models import LoadedModel
 from harness.pipeline import Places, Session
 

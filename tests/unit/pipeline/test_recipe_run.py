@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 import tiny
+
 from harness.errors import (
     AdapterMissing,
     BaseModelError,
@@ -197,20 +197,33 @@ def test_training_that_is_not_allowed_names_the_ways_out(project: Path) -> None:
     with pytest.raises(
         AdapterMissing,
         match=rf"^animals: no adapter with fingerprint {run.fingerprint[:12]} in {project / '.harness'}, and "
-        r"--harness-no-train forbids training\. Run once without it, or point --harness-store at a store that has it\.$",
+        r"--harness-no-train forbids training\. Run once without it, or point --harness-store at a store that has "
+        r"it\.$",
     ):
         run.adapter()
     assert not (project / ".harness").exists()
 
 
 def test_data_is_checked_before_an_adapter_is_looked_for(project: Path) -> None:
-    """All problems of all files at once: a test example that was trained on is not measured on."""
+    """A test example that was trained on is not measured on."""
     data = project / "fixtures" / "data"
     leaked = json.loads((data / "train.jsonl").read_text().splitlines()[0])
     with (data / "test.jsonl").open("a") as stream:
         stream.write(json.dumps({**leaked, "id": "leaked"}) + "\n")
     with pytest.raises(DataError, match=r"test\.jsonl:25: test example \"leaked\" is also in train"):
         opened(project, allow_training=False).adapter()
+
+
+def test_the_problems_of_all_three_files_are_reported_at_once(project: Path) -> None:
+    for split in ("train", "validation", "test"):
+        file = project / "fixtures" / "data" / f"{split}.jsonl"
+        file.write_text(file.read_text().replace('"label": "tool"', '"label": "toll"', 1))
+    with pytest.raises(DataError) as error:
+        opened(project).adapter()
+    assert len(error.value.problems) == 3
+    for split, problem in zip(("train", "validation", "test"), error.value.problems, strict=True):
+        assert f"{split}.jsonl:2: " in problem
+        assert "toll" in problem
 
 
 def test_a_base_model_that_is_absent_is_reported(project: Path) -> None:
