@@ -231,8 +231,8 @@ def difference(plugin: Sequence[float], plain: Sequence[float]) -> float:
 def times_table(plugin: Sequence[Seconds], plain: Sequence[Seconds]) -> str:
     """Medians and the fastest run of both sides; the target is for the medians of wall time."""
     rows = []
-    for what, pick in (("wall", lambda s: s.wall), ("processor", lambda s: s.processor)):
-        ours, theirs = [pick(s) for s in plugin], [pick(s) for s in plain]
+    for what in Seconds._fields:
+        ours, theirs = ([float(getattr(run, what)) for run in side] for side in (plugin, plain))
         more = difference(ours, theirs)
         judged = what == "wall"
         rows += [

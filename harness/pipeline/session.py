@@ -240,23 +240,50 @@ class Session:
 
 
 def merged(runs: Sequence[Run], problems: Sequence[str]) -> Run:
-    """One run of what several processes did, each with recipes of its own.
+    """One run of what several processes did, also where they shared a recipe's tests.
 
-    Raises ValueError where there is no run or two processes report the same recipe.
+    Raises ValueError where there is no run to merge.
     """
     if not runs:
         raise ValueError("there is no run to merge")
-    recipes = tuple(sorted((r for run in runs for r in run.recipes), key=lambda r: r.name))
-    if len({recipe.name for recipe in recipes}) != len(recipes):
-        raise ValueError("two processes report the same recipe")
+    recipes: dict[str, RecipeResult] = {}
+    for recipe in sorted((r for run in runs for r in run.recipes), key=lambda r: r.name):
+        known = recipes.get(recipe.name)
+        recipes[recipe.name] = recipe if known is None else _joined(known, recipe)
     all_problems = tuple(dict.fromkeys([p for run in runs for p in run.problems] + list(problems)))
     first = min(runs, key=lambda run: run.started_at)
     return replace(
         first,
-        outcome=run_outcome(recipes, all_problems),
+        outcome=run_outcome(tuple(recipes.values()), all_problems),
         duration_seconds=max(run.duration_seconds for run in runs),
-        recipes=recipes,
+        recipes=tuple(recipes.values()),
         problems=all_problems,
+    )
+
+
+def _joined(one: RecipeResult, other: RecipeResult) -> RecipeResult:
+    """What two processes found on one recipe. Gates of tests with one name get numbers, as within a process."""
+    decided: dict[tuple[str, str], GateResult] = {}
+    for gate in (*one.gates, *other.gates):
+        known = decided.get((gate.test, gate.id))
+        if known is None or known.verdict.outcome is Outcome.PASS:  # decided twice: the one that did not pass counts
+            decided[gate.test, gate.id] = gate
+    gates: list[GateResult] = []
+    taken: Counter[str] = Counter()
+    for gate in decided.values():
+        base = gate.id.partition("#")[0]
+        taken[base] += 1
+        gates.append(gate if taken[base] == 1 else replace(gate, id=f"{base}#{taken[base]}"))
+    problems = dict.fromkeys(filter(None, (one.problem, other.problem)))
+    if (one.fingerprint, one.adapter_digest) != (other.fingerprint, other.adapter_digest):
+        problems["Two processes measured different adapters of this recipe; run it in one."] = None
+    return replace(
+        one,
+        gates=tuple(gates),
+        measures=tuple({(m.name, m.view): m for m in (*one.measures, *other.measures)}.values()),
+        from_store=one.from_store and other.from_store,
+        samples=one.samples or other.samples,
+        problem="\n".join(problems) or None,
     )
 
 

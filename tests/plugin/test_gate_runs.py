@@ -36,6 +36,15 @@ def test_text(generation, structure, gate):
 """
 
 
+SHORT_SUITE = """\
+import pytest
+pytestmark = pytest.mark.recipes("animals")
+
+def test_accuracy(classification, gate):
+    gate(classification.accuracy, at_least=0.6)
+"""
+
+
 @pytest.fixture(scope="module")
 def trained_store(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store that has the adapter of the project's recipe, trained once for this module."""
@@ -229,3 +238,16 @@ def test_distributed_run_reports_as_one(warm: Path, pytester: pytest.Pytester) -
     assert [recipe["name"] for recipe in report["recipes"]] == ["animals", "beasts"]  # type: ignore[attr-defined]
     assert [len(recipe["gates"]) for recipe in report["recipes"]] == [8, 8]  # type: ignore[attr-defined]
     result.stdout.fnmatch_lines(["beasts: Ready to promote: all 8 gates passed"])
+
+
+def test_workers_that_share_a_recipe_report_it_once(warm: Path, pytester: pytest.Pytester) -> None:
+    """With --dist loadfile the files of one recipe go to different workers."""
+    write_suite(warm, SHORT_SUITE)
+    (warm / "suites" / "test_again.py").write_text(SHORT_SUITE)
+    result = pytester.runpytest_subprocess("suites", "-n", "2", "--dist", "loadfile", "--harness-no-train", timeout=300)
+    result.assert_outcomes(passed=2)
+    report = report_of(warm)
+    assert report["outcome"] == "pass"
+    (recipe,) = report["recipes"]  # type: ignore[misc]
+    base = "animals/test_accuracy/classification.accuracy"
+    assert sorted(gate["id"] for gate in recipe["gates"]) == [base, f"{base}#2"]

@@ -119,7 +119,7 @@ def report(*, from_store: bool) -> dict[str, Any]:
 
 
 def run(gates: ModuleType, *, seconds: float, from_store: bool, lines: tuple[str, ...] = ()) -> Any:
-    measured = gates.Measured(seconds=seconds, status=0, peak_gb=1.5, lines=list(lines))
+    measured = gates.Measured(seconds=seconds, processor=1.9 * seconds, status=0, peak_gb=1.5, lines=list(lines))
     return gates.gate_run(measured, report(from_store=from_store), JUNIT)
 
 
@@ -171,6 +171,7 @@ def test_both_runs_stand_beside_their_targets(gates: ModuleType) -> None:
     assert "| cold: wall time | 1,600.0 s | at most 25 min | missed by 100.0 s |" in figures
     assert "| warm: wall time | 20.0 s | at most 25 s | met by 5.00 s |" in figures
     assert "| cold: peak memory | 1.50 GB | at most 4 GB | met by 2.50 GB |" in figures
+    assert "| warm: processor time | 38.0 s |  |  |" in figures
     assert "| warm: gates passed | 2 of 3 |  |  |" in figures
     assert "| cold: exit status | 0 | 0 | met |" in figures
 

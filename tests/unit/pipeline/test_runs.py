@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from harness.pipeline.session import merged, run_outcome
@@ -78,9 +80,30 @@ def test_problems_of_all_parts_are_kept_once() -> None:
     assert whole.outcome is INCOMPLETE
 
 
-def test_two_parts_with_the_same_recipe_cannot_be_merged() -> None:
-    with pytest.raises(ValueError, match="two processes report the same recipe"):
-        merged([run(recipe(PASS)), run(recipe(FAIL))], [])
+def test_parts_of_one_recipe_are_joined() -> None:
+    """`--dist loadfile` gives a recipe's files to several workers, whose tests may have one name."""
+    parts = [recipe(PASS), replace(recipe(PASS, PASS), gates=other_file(recipe(PASS, PASS)))]
+    whole = merged([run(part) for part in parts], [])
+    (joined,) = whole.recipes
+    assert [gate.id for gate in joined.gates] == ["animals/test/0", "animals/test/0#2", "animals/test/1"]
+    assert whole.outcome is PASS
+
+
+def test_a_gate_that_was_decided_twice_counts_as_the_worse() -> None:
+    for order in ([recipe(PASS), recipe(FAIL)], [recipe(FAIL), recipe(PASS)]):
+        whole = merged([run(part) for part in order], [])
+        assert [gate.verdict.outcome for gate in whole.recipes[0].gates] == [FAIL]
+        assert whole.outcome is FAIL
+
+
+def test_parts_with_different_adapters_are_no_verdict() -> None:
+    whole = merged([run(recipe(PASS)), run(replace(recipe(PASS), adapter_digest="0" * 64))], [])
+    assert whole.outcome is INCOMPLETE
+    assert "different adapters" in str(whole.recipes[0].problem)
+
+
+def other_file(of: RecipeResult) -> tuple[GateResult, ...]:
+    return tuple(replace(gate, test="other test") for gate in of.gates)
 
 
 def test_nothing_cannot_be_merged() -> None:
