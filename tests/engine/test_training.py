@@ -203,5 +203,5 @@ def test_max_length_is_a_bound_and_not_a_truncation(tiny_model: Path, tmp_path: 
 
 
 def test_a_paged_optimizer_needs_a_gpu(tiny_model: Path, tmp_path: Path) -> None:
-    with pytest.raises(BaseModelError, match="paged_adamw_8bit needs a GPU. Use adamw_torch"):
+    with pytest.raises(BaseModelError, match=r"paged_adamw_8bit needs a GPU\. Use adamw_torch"):
         train(load_base(tiny_model, FLOAT32, "cpu"), tmp_path, training={**TRAINING, "optim": "paged_adamw_8bit"})
