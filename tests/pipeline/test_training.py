@@ -27,7 +27,7 @@ def untrained(project: Path) -> Path:
     """The project without a store, and with a training of one epoch."""
     shutil.rmtree(project / ".harness")
     recipe = project / "fixtures" / "recipes" / "animals.yaml"
-    recipe.write_text(recipe.read_text().replace("num_train_epochs: 6", "num_train_epochs: 1"))
+    recipe.write_text(recipe.read_text().replace("num_train_epochs: 10", "num_train_epochs: 1"))
     return project
 
 
@@ -36,7 +36,7 @@ def test_the_manifest_says_what_the_adapter_is(project: Path) -> None:
     adapter = run.adapter()
     manifest = json.loads((adapter.folder / "manifest.json").read_text())
     assert manifest["fingerprint"] == run.fingerprint == adapter.folder.name
-    assert manifest["global_step"] == manifest["max_steps"] == 36  # 48 examples, 8 a step, 6 epochs
+    assert manifest["global_step"] == manifest["max_steps"] == 60  # 48 examples, 8 a step, 10 epochs
     data = project / "fixtures" / "data"
     assert manifest["data_digests"] == {
         split: hashlib.sha256((data / f"{split}.jsonl").read_bytes()).hexdigest()
