@@ -65,10 +65,11 @@ def save_tiny_model(folder: Path, *, architecture: str = "llama", seed: int = 0)
 def rows(split: str, n: int, *, seed: int) -> list[dict[str, object]]:
     """Is it an animal or a tool? Every text is distinct; train and test share words and no text."""
     draw = random.Random(f"{split}{seed}")
+    first = {"train": 100, "validation": 300, "test": 400}[split]
     result: list[dict[str, object]] = []
     for number in range(n):
         kind, words = (("animal", ANIMALS), ("tool", TOOLS))[number % 2]
-        text = f"{split} {number}: the {draw.choice(words)}"
+        text = f"{first + number}: the {draw.choice(words)}"
         result.append(
             {"id": f"{split}-{number}", "text": text, "label": kind, "slices": {"half": str(number % 4 // 2)}}
         )
@@ -85,7 +86,7 @@ name: {name}
 base: {{model: {model}}}
 quantization: {{}}
 lora: {{r: 16, lora_alpha: 64, lora_dropout: 0.0, target_modules: all-linear}}
-training: {{num_train_epochs: 6, learning_rate: 5.0e-3, per_device_train_batch_size: 8, lr_scheduler_type: cosine}}
+training: {{num_train_epochs: 8, learning_rate: 5.0e-3, per_device_train_batch_size: 8, lr_scheduler_type: cosine}}
 data:
   task: classification
   train: ../data/train.jsonl
@@ -124,7 +125,7 @@ def save_project(root: Path, model: Path, *, name: str = "animals", suite: str =
     (root / "fixtures" / "recipes").mkdir(parents=True, exist_ok=True)
     (root / "suites").mkdir(exist_ok=True)
     (root / "fixtures" / "recipes" / f"{name}.yaml").write_text(RECIPE.format(name=name, model=model))
-    for split, n in (("train", 48), ("validation", 8), ("test", 24)):
+    for split, n in (("train", 96), ("validation", 8), ("test", 24)):
         write_rows(root / "fixtures" / "data" / f"{split}.jsonl", rows(split, n, seed=0))
     capability = root / "fixtures" / "capability"
     capability.mkdir(exist_ok=True)

@@ -16,11 +16,7 @@ _PROBE = "harness-probe"
 
 def prompt_tokens(tokenizer: Any, messages: Sequence[Message]) -> tuple[int, ...]:
     """The chat rendered by the tokenizer's own template, up to where the assistant begins to answer."""
-    if not tokenizer.chat_template:
-        raise ScoringError(
-            f"{tokenizer.name_or_path}: the tokenizer has no chat template, and the harness asks in chats. "
-            "Use an instruct model, or save a chat_template.jinja beside the tokenizer."
-        )
+    _require_chat_template(tokenizer)
     text = tokenizer.apply_chat_template(_plain(messages), add_generation_prompt=True, tokenize=False)
     return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
 
@@ -31,6 +27,7 @@ def end_of_turn(tokenizer: Any) -> str:
     Templates write e.g. "<|im_end|>\\n": what follows the end token is never generated, so it is not trained.
     A template that ends an answer with no special token is given the tokenizer's end-of-sequence token.
     """
+    _require_chat_template(tokenizer)
     dialogue = [Message("user", _PROBE), Message("assistant", _PROBE)]
     text: str = tokenizer.apply_chat_template(_plain(dialogue), tokenize=False)
     tail = text.rpartition(_PROBE)[2]
@@ -60,6 +57,14 @@ def refuse_too_long(examples: Sequence[Example], lengths: Sequence[int], limit: 
             f"{example.source or example.id}: {length} tokens, but {what} is {limit}. Shorten the example, or use "
             "a model with a longer context; nothing is truncated."
             for example, length in too_long[:20]
+        )
+
+
+def _require_chat_template(tokenizer: Any) -> None:
+    if not tokenizer.chat_template:
+        raise ScoringError(
+            f"{tokenizer.name_or_path}: the tokenizer has no chat template, and the harness asks in chats. "
+            "Use an instruct model, or save a chat_template.jinja beside the tokenizer."
         )
 
 

@@ -136,6 +136,7 @@ def train_adapter(
         )
     _refuse_non_finite_weights(trainer.model)
     trainer.model.save_pretrained(folder, safe_serialization=True)
+    _sort_target_modules(folder / "adapter_config.json")
     loaded.tokenizer.save_pretrained(folder)
     return TrainingResult(
         seconds=time.monotonic() - started,
@@ -364,6 +365,14 @@ def _keep_weights_trainable(model: Any) -> None:
     for module in model.modules():
         if isinstance(module, Linear4bit):
             module.support_avx512bf16_for_cpu = False
+
+
+def _sort_target_modules(config: Path) -> None:
+    """PEFT writes a set in whatever order it has: sorted, equal trainings leave equal files."""
+    values = json.loads(config.read_text(encoding="utf-8"))
+    if isinstance(values.get("target_modules"), list):
+        values["target_modules"].sort()
+    config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _refuse_non_finite_weights(model: Any) -> None:

@@ -74,8 +74,10 @@ class State:
         wanted = self.config.getoption("harness_recipe")
         if not wanted:
             return
-        try:
-            names = self.session.recipe_names()
+        from harness.recipes import find_recipes
+
+        try:  # without `session`: the terminal that its progress goes to is not there yet
+            names = tuple(find_recipes(self.places.recipes))
         except HarnessError as error:
             raise pytest.UsageError(f"--harness-recipe: {error}") from None
         for pattern in wanted:

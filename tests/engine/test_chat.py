@@ -101,10 +101,7 @@ def test_the_end_of_a_turn_is_what_the_template_writes(other: Any, template: str
     "ask",
     [
         lambda tokenizer: prompt_tokens(tokenizer, DIALOGUES[0]),
-        pytest.param(
-            lambda tokenizer: training_sequences(tokenizer, [Example("a", DIALOGUES[0], "x")]),
-            marks=pytest.mark.xfail(raises=ValueError, strict=True, reason="end_of_turn asks transformers first"),
-        ),
+        lambda tokenizer: training_sequences(tokenizer, [Example("a", DIALOGUES[0], "x")]),
     ],
     ids=["prompt", "training"],
 )

@@ -62,8 +62,8 @@ def test_verdicts_are_recorded_under_ids_of_their_own(project: Path) -> None:
     assert recipe.from_store is True
     assert recipe.adapter_digest == session.open("animals").adapter().digest
     assert recipe.training is not None
-    assert recipe.training.steps == recipe.training.max_steps == 60
-    assert len(recipe.training.loss) == 60
+    assert recipe.training.steps == recipe.training.max_steps == 120
+    assert len(recipe.training.loss) == 120
     assert len(recipe.training.validation_loss) == 10
     assert recipe.training.validation_loss[-1][1] < recipe.training.validation_loss[0][1]
     assert recipe.data["test"]["examples"] == 24
@@ -236,7 +236,7 @@ def test_stored_answers_are_those_that_were_given(project: Path, loads: list[Loa
 def edit_question(project: Path) -> None:
     """One test example asks something else."""
     file = project / "fixtures" / "data" / "test.jsonl"
-    file.write_text(file.read_text().replace("test 5: the", "test 5: is it the"))
+    file.write_text(file.read_text().replace("405: the", "405: is it the"))
 
 
 def edit_label(project: Path) -> None:

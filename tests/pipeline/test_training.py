@@ -36,7 +36,7 @@ def test_the_manifest_says_what_the_adapter_is(project: Path) -> None:
     adapter = run.adapter()
     manifest = json.loads((adapter.folder / "manifest.json").read_text())
     assert manifest["fingerprint"] == run.fingerprint == adapter.folder.name
-    assert manifest["global_step"] == manifest["max_steps"] == 60  # 48 examples, 8 a step, 10 epochs
+    assert manifest["global_step"] == manifest["max_steps"] == 120  # 96 examples, 8 a step, 10 epochs
     data = project / "fixtures" / "data"
     assert manifest["data_digests"] == {
         split: hashlib.sha256((data / f"{split}.jsonl").read_bytes()).hexdigest()

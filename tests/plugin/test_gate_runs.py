@@ -83,13 +83,13 @@ def report_of(project: Path) -> dict[str, object]:
 
 def test_first_run_trains_and_second_run_does_not(project: Path, pytester: pytest.Pytester) -> None:
     write_suite(project, FULL_SUITE)
-    first = pytester.runpytest_inprocess("suites")
+    first = pytester.runpytest_inprocess("suites", "--harness-recipe", "animals")
     first.assert_outcomes(passed=4)
     assert first.ret == 0
     first.stdout.fnmatch_lines(
         [
-            "*animals: fine-tuning * on 48 examples*",
-            "*training*36/36*",
+            "*animals: fine-tuning * on 96 examples*",
+            "*training*96/96*",
             "*adapter harness*",
             "animals: Ready to promote: all 8 gates passed",
             "  passed *classification.macro_f1 *at least 0.7*",
@@ -100,7 +100,7 @@ def test_first_run_trains_and_second_run_does_not(project: Path, pytester: pytes
     (recipe,) = report["recipes"]  # type: ignore[misc]
     assert report["outcome"] == "pass"
     assert recipe["from_store"] is False
-    assert recipe["training"]["steps"] == recipe["training"]["max_steps"] == 36
+    assert recipe["training"]["steps"] == recipe["training"]["max_steps"] == 96
     assert len(recipe["gates"]) == 8
     assert {m["view"] for m in recipe["measures"] if m["name"] == "classification.accuracy"} == {
         "base",

@@ -170,6 +170,8 @@ def test_ctrl_c(project: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         env=environment(),
+        # A shell that started the tests in the background ignores SIGINT, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     with data.open("w"):  # opens once the command waits for the data
         process.send_signal(signal.SIGINT)

@@ -164,7 +164,11 @@ def test_of_two_processes_one_dequantizes(package: Path, tmp_path: Path) -> None
     for process in processes:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-    results = [process.communicate("go\n", timeout=120) for process in processes]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    results = [process.communicate(timeout=120) for process in processes]
     assert [out for out, _ in results] == ["GGUF few weights\n"] * 2, results
     assert log.read_text() == "dequantized\n"
 

@@ -40,7 +40,7 @@ def edit_recipe(project: Path, old: str, new: str) -> None:
 def edit_data(project: Path, split: str) -> None:
     """One word of one example."""
     file = project / "fixtures" / "data" / f"{split}.jsonl"
-    file.write_text(file.read_text().replace(f"{split} 3:", f"{split} three:"))
+    file.write_text(file.read_text().replace("03: the", "03: is it the"))
 
 
 # Fingerprint
@@ -142,8 +142,8 @@ def test_no_examples_is_the_bare_prompt(project: Path) -> None:
 
 
 def test_more_examples_than_there_are_is_refused(project: Path) -> None:
-    edit_recipe(project, "few_shot: 2", "few_shot: 49")
-    with pytest.raises(DataError, match="few_shot asks for 49 examples, and the training set has 48"):
+    edit_recipe(project, "few_shot: 2", "few_shot: 97")
+    with pytest.raises(DataError, match="few_shot asks for 97 examples, and the training set has 96"):
         opened(project).examples("prompted_base")
 
 

@@ -83,7 +83,11 @@ def test_of_two_processes_one_trains(store: Store, tmp_path: Path) -> None:
     for process in processes:  # both have imported everything before either begins
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-    results = [process.communicate("go\n", timeout=120) for process in processes]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    results = [process.communicate(timeout=120) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], results
     assert len(log.read_text().split()) == 1
     found = store.adapter(FINGERPRINT)
