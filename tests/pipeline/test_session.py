@@ -109,19 +109,20 @@ def test_a_problem_keeps_a_recipe_from_passing(project: Path) -> None:
     session.close()
 
 
-def test_a_measure_that_raises_is_shown_with_its_reason(project: Path) -> None:
-    """Decided on the adapter; that it cannot be had on another view does not lose the record."""
+def test_a_measure_that_cannot_be_had_on_a_view_is_shown_with_its_reason(project: Path) -> None:
+    """The base's answers are there, so its measure is wanted for the report; that it fails must not lose the run."""
 
     def compute(view: str) -> Scores:
         if view != "adapter":
-            raise CapabilityError("no such view here")
-        return Scores("capability.x", view, ("a", "b"), (1.0, 1.0), 2)
+            raise CapabilityError("not defined for the base")
+        return Scores("generation.x", view, ("a", "b"), (1.0, 1.0), 2)
 
     session = session_in(project)
-    session.open("animals")
-    measure = Measure("capability.x", compute)
-    session.gate("animals", measure, test="t", at_least=0.1)
-    assert [(m.view, m.value) for m in session.finish().recipes[0].measures] == [("adapter", 1.0)]
+    session.open("animals").answer("base")
+    session.gate("animals", Measure("generation.x", compute), test="t", at_least=0.1)
+    shown = {m.view: (m.value, m.note) for m in session.finish().recipes[0].measures}
+    assert shown == {"base": (None, "not defined for the base"), "adapter": (1.0, "")}
+    session.close()
 
 
 def test_the_run_is_named_after_its_start(project: Path) -> None:
