@@ -27,7 +27,7 @@ from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
-from gate import ROOT, BenchmarkError, against, machine_line, table
+from _common import ROOT, BenchmarkError, against, machine_line, table
 
 TARGET_SECONDS = 0.5
 

@@ -13,95 +13,27 @@ Exit status 0 means that every run passed its gates, whether or not the targets 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import re
-import resource
-import signal
-import subprocess
 import sys
 import tempfile
-import time
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+from _common import ROOT, BenchmarkError, Measured, against, amount, machine_line, measured, table
 
 COLD_SECONDS = 25 * 60
 WARM_SECONDS = 25
 MEMORY_GB = 4
 
-_AS_WRAPPER = "--as-wrapper"
-_LIBRARIES = ("torch", "transformers", "peft", "trl", "bitsandbytes", "lm_eval", "pytest")
 _FINISHED = re.compile(r"(?P<recipe>[a-z0-9_]+): (?P<stage>\S.*?)  (?:.*  )?(?P<seconds>\d+) s")
 """A finished stage as harness/pytest_plugin/progress.py writes it where there is no terminal."""
-
-
-class BenchmarkError(Exception):
-    """A run left nothing that could be reported; the message is for the person who started it."""
-
-
-# ---- Running
-
-
-class Measured(NamedTuple):
-    """One command: wall and processor time, exit status, peak memory of its largest process, and what it printed."""
-
-    seconds: float
-    processor: float
-    status: int
-    peak_gb: float
-    lines: list[str]
-
-
-def measured(command: Sequence[str], *, cwd: Path, env: Mapping[str, str] | None = None) -> Measured:
-    """Run a command to its end, passing its output on to stderr.
-
-    Peak memory is known for all children of a process together, so each command gets a process of its own
-    above it; otherwise every run would be charged with the largest so far.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        result = Path(folder) / "result.json"
-        wrapper = [sys.executable, str(Path(__file__).resolve()), _AS_WRAPPER, str(result), *command]
-        lines: list[str] = []
-        with subprocess.Popen(
-            wrapper, cwd=cwd, env=env, stdout=subprocess.PIPE, encoding="utf-8", errors="replace"
-        ) as process:
-            assert process.stdout is not None
-            try:
-                for line in process.stdout:
-                    sys.stderr.write(line)
-                    sys.stderr.flush()
-                    lines.append(line.rstrip("\n"))
-            except KeyboardInterrupt:
-                process.communicate()  # the run got the signal too; its folders are in use until it ends
-                raise
-        if not result.is_file():
-            raise BenchmarkError(f"{command[0]}: the process that measures it ended early")
-        return Measured(**json.loads(result.read_text()), lines=lines)
-
-
-def _wrap(result: Path, command: Sequence[str]) -> None:
-    """The process above one command. Ctrl-C is for the command, and this one waits for its end."""
-    signal.signal(signal.SIGINT, lambda _signal, _frame: None)
-    started = time.perf_counter()
-    status = subprocess.call(command)
-    seconds = time.perf_counter() - started
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
-    figures = {
-        "seconds": seconds,
-        "processor": used.ru_utime + used.ru_stime,
-        "status": status,
-        "peak_gb": used.ru_maxrss * unit / 1e9,
-    }
-    result.write_text(json.dumps(figures))
 
 
 # ---- Where the time goes
@@ -210,42 +142,7 @@ def run_gates(project: Path, recipes: Sequence[str], *, store: Path, work: Path,
     return gate_run(run, json.loads(report.read_text(encoding="utf-8")), junit.read_text(encoding="utf-8"))
 
 
-# ---- Words and tables
-
-
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; a head that ends in a colon gives a column of numbers, set to the right."""
-    marks = ["--:" if head.endswith(":") else ":--" for head in heads]
-    lines = [[head.removesuffix(":") for head in heads], marks, *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
-def amount(value: float, unit: str) -> str:
-    """Three figures or more: 0.42 s, 12.3 s, 1,402.0 s."""
-    return f"{value:,.2f} {unit}" if abs(value) < 10 else f"{value:,.1f} {unit}"
-
-
-def against(value: float, limit: float, unit: str) -> str:
-    """Whether a value of which less is better is within its limit, and by how much."""
-    return f"{'met' if value <= limit else 'missed'} by {amount(abs(limit - value), unit)}"
-
-
-def machine_line(provenance: Mapping[str, Any], day: str, environ: Mapping[str, str] = os.environ) -> str:
-    """Processor, cores, memory, load, date, commit and versions: what a figure has to be read with."""
-    machine, git = provenance["machine"], provenance["git"]
-    versions = {"Python": provenance["python"], **provenance["versions"]}
-    parts = [
-        f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB",
-        day,
-        f"commit {git['commit'][:12]}{' with changes' if git['dirty'] else ''}" if git else "no commit",
-        ", ".join(f"{name} {versions[name]}" for name in ("Python", *_LIBRARIES) if name in versions),
-    ]
-    with contextlib.suppress(OSError):
-        parts.append(f"load {os.getloadavg()[0]:.1f} at the end")
-    threads = environ.get("OMP_NUM_THREADS")
-    if threads:
-        parts.append(f"OMP_NUM_THREADS={threads}")
-    return "; ".join(parts)
+# ---- Tables
 
 
 def figures_table(runs: Mapping[str, GateRun]) -> str:
@@ -369,7 +266,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == [_AS_WRAPPER]:
-        _wrap(Path(sys.argv[2]), sys.argv[3:])
-    else:
-        sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:]))

@@ -13,17 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import torch
 from lm_eval import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
-from harness.engine.models import LoadedModel, takes_rows, token_budget
+from harness.engine.memory import token_budget
+from harness.engine.models import LoadedModel, takes_rows
 from harness.engine.packing import TokenSequence
+from harness.engine.prompts import SharedPrompt, prompt_tensors, shared_length
 from harness.engine.scoring import score_continuations
 from harness.engine.task_files import TaskFile, find_task
 from harness.errors import CapabilityError
 
-__all__ = ["TaskResult", "run_task"]
+__all__ = ["TaskResult", "language_model", "run_task"]
+
+_BATCH = 8  # items at a time where lm-eval itself makes the batches: windows of a rolling text, and answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,6 @@ def run_task(
     Raises CapabilityError for an unknown task, a bad task file, or a context longer than the model's.
     """
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    language_model = _RowLM(loaded, model, progress)
     file = find_task(task, folder)
     manager = TaskManager(include_defaults=file is None)
     if file is None and task not in manager.all_tasks:
@@ -65,7 +69,7 @@ def run_task(
         )
     try:
         results = simple_evaluate(
-            model=language_model,
+            model=language_model(loaded, model, progress),
             tasks=[task if file is None else _config(file)],
             task_manager=manager,
             log_samples=True,
@@ -82,6 +86,14 @@ def run_task(
         raise CapabilityError(f"{task!r} is a group of {len(results['samples'])} tasks; name one task of it.")
     (samples,) = results["samples"].values()
     return _task_result(samples)
+
+
+def language_model(loaded: LoadedModel, model: Any, progress: Callable[[int], None] | None = None) -> HFLM:
+    """What lm-eval asks: its own class for Hugging Face models, with every shared prefix computed once.
+
+    model: what LoadedModel.base_view or adapter_view gave. progress: called with the number of requests answered.
+    """
+    return _RowLM(loaded, model, progress)
 
 
 def _config(file: TaskFile) -> dict[str, Any]:
@@ -130,12 +142,13 @@ def _first(response: Any) -> Any:
 
 
 class _RowLM(HFLM):
-    """lm-eval's Hugging Face model, whose log-likelihoods compute every shared prefix once."""
+    """lm-eval's Hugging Face model, which computes every shared prefix once, and truncates nothing."""
 
     def __init__(self, loaded: LoadedModel, model: Any, progress: Callable[[int], None] | None) -> None:
-        super().__init__(pretrained=model, tokenizer=loaded.tokenizer, batch_size=8, device=loaded.device)
+        super().__init__(pretrained=model, tokenizer=loaded.tokenizer, batch_size=_BATCH, device=loaded.device)
         self.share = takes_rows(model)
         self.progress = progress
+        self.read: tuple[list[int], SharedPrompt] = ([], SharedPrompt(model, [], loaded.device))
 
     def _loglikelihood_tokens(
         self,
@@ -143,10 +156,12 @@ class _RowLM(HFLM):
         disable_tqdm: bool = False,
         override_bs: int | None = None,
     ) -> list[tuple[float, bool]]:
-        longest = max(len(context) + len(continuation) for _, context, continuation in requests)
+        # The last token is predicted and not read, so a text may have one token more than the context.
+        longest = max(len(context) + len(continuation) for _, context, continuation in requests) - 1
         if longest > self.max_length:
             raise CapabilityError(
-                f"an item has {longest} tokens, and the model's context is {self.max_length}; nothing is truncated."
+                f"an item has {longest} tokens to read, and the model's context is {self.max_length}; "
+                "nothing is truncated."
             )
         scores = score_continuations(
             self.model,
@@ -157,3 +172,39 @@ class _RowLM(HFLM):
             progress=self.progress,
         )
         return [(score.log_likelihood, score.greedy) for score in scores]
+
+    def tok_batch_encode(
+        self, strings: Sequence[str], *, left_truncate_len: int | None = None, **options: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Contexts of generate_until: left_truncate_len is what leaves room for the answer."""
+        tokens, mask = super().tok_batch_encode(strings, **options)
+        if left_truncate_len is not None and tokens.shape[1] > left_truncate_len:
+            raise CapabilityError(
+                f"an item has {tokens.shape[1]} tokens, and the model's context less the answer is "
+                f"{left_truncate_len}; nothing is truncated. Lower max_gen_toks in the task's generation_kwargs."
+            )
+        return tokens, mask
+
+    def _model_generate(
+        self, context: torch.Tensor, max_length: int, stop: list[str], *, attention_mask: torch.Tensor, **options: Any
+    ) -> torch.Tensor:
+        """(B, max_length) token ids. What all contexts begin with is read once, for all batches that begin with it."""
+        prompts = [line[mask.bool()].tolist() for line, mask in zip(context, attention_mask, strict=True)]
+        common = prompts[0][: shared_length(prompts)]
+        if not self.read[0] or common[: len(self.read[0])] != self.read[0]:
+            self.read = (common, SharedPrompt(self.model, common, self.device))
+        shared = self.read[1]
+        tokens, mask = prompt_tensors(
+            prompts, shared=shared.length, filling=self.tokenizer.pad_token_id, device=self.device
+        )
+        result: torch.Tensor = super()._model_generate(
+            tokens,
+            max_length,
+            stop,
+            attention_mask=mask,
+            past_key_values=shared.cache(len(prompts)),
+            **options,
+        )
+        if self.progress is not None:
+            self.progress(len(prompts))
+        return result

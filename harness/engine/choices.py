@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from harness.engine.chat import completion_tokens, end_of_turn, prompt_tokens, refuse_too_long
-from harness.engine.models import LoadedModel, takes_rows, token_budget
+from harness.engine.memory import token_budget
+from harness.engine.models import LoadedModel, takes_rows
 from harness.engine.packing import TokenSequence
 from harness.engine.scoring import score_continuations
 from harness.records import Choices, Example

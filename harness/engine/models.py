@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import warnings
 from collections.abc import Iterator, Mapping
@@ -15,21 +14,27 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
+from harness.engine.attention import IMPLEMENTATION
+from harness.engine.layers import join_adapters, join_norms, unpack_weights
+from harness.engine.memory import release_memory
 from harness.errors import BaseModelError, ScoringError
 
 __all__ = [
+    "PLAIN_BATCHES",
     "LoadedModel",
     "choose_device",
     "load_base",
     "load_tokenizer",
-    "release_memory",
     "takes_rows",
-    "token_budget",
-    "training_budget",
 ]
 
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
+
+PLAIN_BATCHES = (
+    "this model cannot compute shared prefixes once (sliding windows, recurrent layers, or an attention mask of its "
+    "own): plain batches are computed instead, which is slower"
+)
 
 
 @dataclass(slots=True)
@@ -92,6 +97,7 @@ class LoadedModel:
                 f"first {(missing or unknown)[0]}"
             )
         model.eval()
+        join_adapters(model, self.device)
         self.model = model
         self.has_adapter = True
 
@@ -103,18 +109,6 @@ class LoadedModel:
         self.model = None
         gc.collect()
         release_memory()
-
-
-def release_memory() -> None:
-    """Give memory that nothing uses back to the system.
-
-    Rows differ in length, so glibc's heap fragments: without this, training the embedded model on a CPU grew by
-    0.6 GB in 40 steps.
-    """
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    with contextlib.suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def choose_device(wanted: str | None) -> str:
@@ -157,6 +151,11 @@ def load_base(folder: Path, quantization: Mapping[str, Any], device: str) -> Loa
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise BaseModelError(f"{folder}: transformers cannot load this base model: {error}") from error
     model.eval()
+    model.requires_grad_(False)  # an adapter is trained, never the base
+    unpack_weights(model, device)
+    join_norms(model, device)
+    if model.config._attn_implementation == "sdpa":
+        model.set_attn_implementation(IMPLEMENTATION)
     return LoadedModel(model, load_tokenizer(folder), device)
 
 
@@ -169,13 +168,16 @@ def takes_rows(model: Any) -> bool:
     known = getattr(model, "_harness_takes_rows", None)
     if known is None:
         known = _row_trial(model)
+        if not known and model.config._attn_implementation == IMPLEMENTATION:
+            model.set_attn_implementation("sdpa")  # rows with one mask for all its tokens, where that does better
+            known = _row_trial(model)
         model._harness_takes_rows = known
     return bool(known)
 
 
 def _row_trial(model: Any) -> bool:
     from harness.engine.packing import TokenSequence, pack
-    from harness.engine.scoring import row_log_probs
+    from harness.engine.scoring import batch_log_probs
 
     text = model.config.get_text_config()
     layers = getattr(text, "layer_types", None)
@@ -186,9 +188,9 @@ def _row_trial(model: Any) -> bool:
     size = min(int(text.vocab_size), 1000)
     prefix = tuple(t % size for t in range(1, 9))
     suffixes = [tuple(t % size for t in range(start, start + 12)) for start in (20, 60)]
-    (row,) = pack([TokenSequence(prefix, suffix) for suffix in suffixes], budget=1000)
+    ((row,),) = pack([TokenSequence(prefix, suffix) for suffix in suffixes], budget=1000)
     index, edges = row.members[-1]  # the first member of a row has nothing before it that could leak
-    (alone,) = pack([TokenSequence(prefix, suffixes[index])], budget=1000)
+    ((alone,),) = pack([TokenSequence(prefix, suffixes[index])], budget=1000)
     # The same tokens with plain causal attention and running positions: what a model computes that ignores
     # mask and positions. An exact model is far closer to `alone` than that, whatever its precision.
     ignored = replace(row, positions=list(range(len(row))), ends=[len(row)] * len(row))
@@ -196,25 +198,13 @@ def _row_trial(model: Any) -> bool:
     model.eval()
     try:
         with torch.inference_mode():
-            expected = row_log_probs(model, alone, device)[0]
-            exact = (row_log_probs(model, row, device)[0][edges] - expected).abs().mean()
-            wrong = (row_log_probs(model, ignored, device)[0][edges] - expected).abs().mean()
+            (expected, _), (packed, _), (plain, _) = (
+                batch_log_probs(model, [each], device)[0] for each in (alone, row, ignored)
+            )
+            exact = (packed[edges] - expected).abs().mean()
+            wrong = (plain[edges] - expected).abs().mean()
     except (TypeError, ValueError, RuntimeError, IndexError):
         return False
     finally:
         model.train(training)
     return bool(exact < 0.15 * wrong)
-
-
-def token_budget(longest: int, device: str) -> int:
-    """Tokens per row: enough to amortise a long shared prefix, few enough that attention stays cheap.
-
-    Measured on 2 CPU cores with the embedded model: 512 to 1,024 tokens a row are equally fast, 256 is 25 % slower.
-    """
-    return max(1024 if device == "cpu" else 8192, 3 * longest)
-
-
-def training_budget(longest: int, device: str) -> int:
-    """Tokens per row while training, where a row's activations are held for the backward pass: on the embedded
-    model about 2 MB a token."""
-    return max(512 if device == "cpu" else 8192, longest)

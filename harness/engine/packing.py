@@ -57,57 +57,86 @@ class Row:
         return len(self.tokens)
 
 
-def pack(sequences: Sequence[TokenSequence], *, budget: int, share: bool = True) -> Iterator[Row]:
-    """Rows of at most `budget` tokens that together hold every sequence exactly once.
+def pack(sequences: Sequence[TokenSequence], *, budget: int, share: bool = True) -> Iterator[list[Row]]:
+    """Batches of rows, of at most `budget` tokens each, that together hold every sequence exactly once.
 
-    A sequence longer than the budget gets a row of its own. Sequences are sorted by their tokens, so those
-    with the longest common prefix are neighbours. share=False gives each sequence a row of its own, for
-    architectures that cannot take a row's attention mask.
+    share=True gives batches of one row. Sequences are sorted by their tokens, so those with the longest common
+    prefix are neighbours, and each goes where it adds the fewest tokens, of such rows into the one it fills best.
+    share=False is for architectures that cannot take a row's attention mask: each sequence is a row of its own,
+    and rows of similar length form a batch, whose tokens are its rows times its longest row.
+    A sequence longer than the budget gets a row or batch of its own.
     """
-    order = sorted(range(len(sequences)), key=lambda index: sequences[index].inputs)
-    builder = _RowBuilder()
-    for index in order:
-        sequence = sequences[index]
-        if builder.row.members and (not share or builder.length_with(sequence) > budget):
-            yield builder.finish()
+    return _shared(sequences, budget) if share else _unshared(sequences, budget)
+
+
+# Rows that still take sequences. More of them fill rows better and find fewer sequences with a common prefix.
+_OPEN_ROWS = 8
+
+
+def _shared(sequences: Sequence[TokenSequence], budget: int) -> Iterator[list[Row]]:
+    builders: list[_RowBuilder] = []
+    previous: tuple[int, ...] = ()
+    for index in sorted(range(len(sequences)), key=lambda index: sequences[index].inputs):
+        inputs = sequences[index].inputs
+        common = _common(previous, inputs)
+        for builder in builders:  # in sorted order, two sequences share what all between them share
+            builder.common = min(builder.common, common)
+        fitting = [b for b in builders if len(b.row) + len(inputs) - b.common <= budget]
+        if fitting:
+            builder = max(fitting, key=lambda b: (b.common, len(b.row)))
+        else:
+            if len(builders) == _OPEN_ROWS:
+                fullest = max(builders, key=lambda b: len(b.row))
+                builders.remove(fullest)
+                yield [fullest.finish()]
             builder = _RowBuilder()
-        builder.add(index, sequence)
-    if builder.row.members:
-        yield builder.finish()
+            builders.append(builder)
+        builder.add(index, sequences[index])
+        previous = inputs
+    for builder in builders:
+        yield [builder.finish()]
+
+
+def _unshared(sequences: Sequence[TokenSequence], budget: int) -> Iterator[list[Row]]:
+    batch: list[Row] = []
+    for index in sorted(range(len(sequences)), key=lambda index: -len(sequences[index].inputs)):
+        builder = _RowBuilder()
+        builder.add(index, sequences[index])
+        if batch and len(batch[0]) * (len(batch) + 1) > budget:
+            yield batch
+            batch = []
+        batch.append(builder.finish())
+    if batch:
+        yield batch
+
+
+def _common(one: tuple[int, ...], other: tuple[int, ...]) -> int:
+    """The length of the longest common prefix."""
+    limit = min(len(one), len(other))
+    return next((i for i in range(limit) if one[i] != other[i]), limit)
 
 
 class _RowBuilder:
-    """Grows a row by one sequence at a time; `path` holds the row indices of the last one's tokens."""
+    """Grows a row by one sequence at a time; `path` holds the row indices of the last one's tokens.
+
+    common: how many leading tokens of the sequence to be added the last one has already put in the row.
+    """
 
     def __init__(self) -> None:
         self.row = Row()
         self.path: list[int] = []
-        self.inputs: tuple[int, ...] = ()
+        self.common = 0
         self.edges: dict[tuple[int, int], int] = {}
-
-    def shared(self, inputs: tuple[int, ...]) -> int:
-        """How many leading tokens of `inputs` the last sequence has already put in the row."""
-        count = 0
-        for ours, theirs in zip(self.inputs, inputs, strict=False):
-            if ours != theirs:
-                break
-            count += 1
-        return count
-
-    def length_with(self, sequence: TokenSequence) -> int:
-        inputs = sequence.inputs
-        return len(self.row) + len(inputs) - self.shared(inputs)
 
     def add(self, index: int, sequence: TokenSequence) -> None:
         row, inputs = self.row, sequence.inputs
-        kept = self.shared(inputs)
-        self._close(kept)
-        for depth in range(kept, len(inputs)):
+        self._close(self.common)
+        for depth in range(self.common, len(inputs)):
             self.path.append(len(row.tokens))
             row.tokens.append(inputs[depth])
             row.positions.append(depth)
             row.ends.append(-1)
-        self.inputs = inputs
+        self.common = len(inputs)
         first = len(sequence.prefix) - 1
         row.members.append((index, [self._edge(self.path[first + i], t) for i, t in enumerate(sequence.continuation)]))
 

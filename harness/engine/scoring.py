@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from harness.engine.attention import BLOCK, IMPLEMENTATION, block_mask
+from harness.engine.memory import halving
 from harness.engine.packing import Row, TokenSequence, pack
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["ContinuationScore", "row_log_probs", "row_tensors", "score_continuations"]
+__all__ = ["ContinuationScore", "batch_log_probs", "batch_tensors", "score_continuations"]
 
 
 # Rows of a few lengths instead of every length: memory is reused and kernels are compiled once. On 2 CPU cores the
 # search for free memory alone took a fifth of a training step when every row had its own length.
-_LENGTH_STEP = 64
 _PREDICTOR_STEP = 16
 
 
@@ -28,41 +29,49 @@ class ContinuationScore(NamedTuple):
     greedy: bool
 
 
-def row_tensors(row: Row, device: torch.device | str) -> dict[str, Tensor]:
-    """The arguments of a causal language model's forward for one row.
+def batch_tensors(rows: Sequence[Row], device: torch.device | str, *, blocks: bool) -> dict[str, Tensor]:
+    """The arguments of a causal language model's forward for one batch of `pack`.
 
-    input_ids, position_ids: (1, L) int64. attention_mask: (1, 1, L, L) bool, True where a token may look; a row of
-    one sequence is plain causal and has none. L is filled up to a multiple of _LENGTH_STEP.
+    input_ids, position_ids: (B, L) int64. L is the longest row's length, filled up to a multiple of BLOCK. What fills
+    a row comes last, so no token of it sees that. Rows of one sequence are plain causal and need no more; one row of
+    several has an attention_mask: (1, 1, L, L) bool, True where a token may look, or with `blocks`, for models that
+    compute `row_attention`, its mask and row_keys.
     """
-    filling = -len(row) % _LENGTH_STEP
-    length = len(row) + filling
-    # What fills the row is seen by no token of it, and sees only itself: attention over nothing would be NaN.
+    longest = max(map(len, rows))
+    length = longest + -longest % BLOCK
     arguments = {
-        "input_ids": torch.tensor([row.tokens + [row.tokens[-1]] * filling], device=device),
-        "position_ids": torch.tensor([row.positions + [0] * filling], device=device),
+        "input_ids": torch.tensor([row.tokens + [row.tokens[-1]] * (length - len(row)) for row in rows], device=device)
     }
-    if row.ends.count(len(row)) != len(row):
-        index = torch.arange(length, device=device)
-        ends = torch.tensor(row.ends + list(range(len(row) + 1, length + 1)), device=device)
-        visible = (index[None, :] <= index[:, None]) & (index[:, None] < ends[None, :])
-        arguments["attention_mask"] = visible[None, None]
+    if len(rows) == 1:
+        (row,) = rows
+        arguments["position_ids"] = torch.tensor([row.positions + [0] * (length - len(row))], device=device)
+        if row.ends.count(len(row)) != len(row):
+            # The filling sees only itself: attention over nothing would be NaN.
+            ends = [*row.ends, *range(len(row) + 1, length + 1)]
+            if blocks:
+                arguments["row_keys"], arguments["attention_mask"] = block_mask(ends, device)
+            else:
+                index, end = torch.arange(length, device=device), torch.tensor(ends, device=device)
+                visible = (index[None, :] <= index[:, None]) & (index[:, None] < end[None, :])
+                arguments["attention_mask"] = visible[None, None]
     return arguments
 
 
-def row_log_probs(model: Any, row: Row, device: torch.device | str) -> tuple[Tensor, Tensor]:
-    """(P,) float32 log-probabilities of the row's targets, and (P,) bool: the target is the likeliest token."""
-    distinct = sorted(set(row.predictors))
+def batch_log_probs(model: Any, rows: Sequence[Row], device: torch.device | str) -> list[tuple[Tensor, Tensor]]:
+    """For each row (P,) float32 log-probabilities of its targets, and (P,) bool: the target is the likeliest token."""
+    distinct = sorted({predictor for row in rows for predictor in row.predictors})
     filled = distinct + distinct[-1:] * (-len(distinct) % _PREDICTOR_STEP)
     where = {predictor: i for i, predictor in enumerate(distinct)}
-    logits = model(
-        **row_tensors(row, device),
-        logits_to_keep=torch.tensor(filled, device=device),
-        use_cache=False,
-    ).logits[0]
-    line = torch.tensor([where[p] for p in row.predictors], device=device)
-    targets = torch.tensor(row.targets, device=device)
-    log_probs = torch.log_softmax(logits.float(), dim=-1)
-    return log_probs[line, targets], logits.argmax(dim=-1)[line] == targets
+    blocks = getattr(getattr(model, "config", None), "_attn_implementation", None) == IMPLEMENTATION
+    arguments = batch_tensors(rows, device, blocks=blocks)
+    logits = model(**arguments, logits_to_keep=torch.tensor(filled, device=device), use_cache=False).logits
+    results = []
+    for row, line in zip(rows, logits, strict=True):
+        picked = torch.tensor([where[predictor] for predictor in row.predictors], device=device)
+        targets = torch.tensor(row.targets, device=device)
+        log_probs = torch.log_softmax(line.float(), dim=-1)
+        results.append((log_probs[picked, targets], line.argmax(dim=-1)[picked] == targets))
+    return results
 
 
 def score_continuations(
@@ -76,17 +85,28 @@ def score_continuations(
 ) -> list[ContinuationScore]:
     """Scores in the order of `sequences`; see `pack` for budget and share.
 
-    progress: called with the number of sequences scored since its last call.
+    The budget is halved where memory runs out. progress: called with the number of sequences scored since its
+    last call. Raises ScoringError if memory does not suffice for one sequence.
     """
-    scores: list[ContinuationScore | None] = [None] * len(sequences)
-    with torch.inference_mode():
-        for row in pack(sequences, budget=budget, share=share):
-            log_probs, likeliest = row_log_probs(model, row, device)
+    scores: dict[int, ContinuationScore] = {}
+
+    def score(rows: Sequence[Row], indices: Sequence[int]) -> None:
+        with torch.inference_mode():
+            results = batch_log_probs(model, rows, device)
+        for row, (log_probs, likeliest) in zip(rows, results, strict=True):
             log_prob_list, likeliest_list = log_probs.tolist(), likeliest.tolist()
-            for index, edges in row.members:
-                scores[index] = ContinuationScore(
+            for member, edges in row.members:
+                scores[indices[member]] = ContinuationScore(
                     sum(log_prob_list[edge] for edge in edges), all(likeliest_list[edge] for edge in edges)
                 )
             if progress is not None:
                 progress(len(row.members))
-    return [score for score in scores if score is not None]
+
+    def attempt(budget: int) -> None:
+        indices = [index for index in range(len(sequences)) if index not in scores]
+        for rows in pack([sequences[index] for index in indices], budget=budget, share=share):
+            score(rows, indices)
+
+    longest = max((len(sequence.inputs) for sequence in sequences), default=1)
+    halving(attempt, max(budget, longest), smallest=longest, what="tokens at once")
+    return [scores[index] for index in range(len(sequences))]

@@ -30,14 +30,16 @@ from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from harness.engine.chat import refuse_too_long, training_sequences
-from harness.engine.models import LoadedModel, release_memory, takes_rows, training_budget
+from harness.engine.layers import join_adapters
+from harness.engine.memory import out_of_memory, release_memory, training_budget
+from harness.engine.models import PLAIN_BATCHES, LoadedModel, takes_rows
 from harness.engine.packing import TokenSequence, pack
-from harness.engine.scoring import row_log_probs, score_continuations
+from harness.engine.scoring import batch_log_probs, score_continuations
 from harness.errors import BaseModelError, TrainingError, TrainingInterrupted
 from harness.progress import Progress
 from harness.records import Example
 
-__all__ = ["TrainingResult", "train_adapter"]
+__all__ = ["TrainingResult", "hardware", "train_adapter", "training_arguments"]
 
 _FIXED_ARGUMENTS: Mapping[str, Any] = {
     # The harness owns these: the store keeps the adapter, the manifest and training_log.jsonl the record.
@@ -62,13 +64,19 @@ _STEPS_BETWEEN_RELEASES = 10
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """What a finished training did. tokens: computed, with every shared prefix once; example_tokens: as if not."""
+    """What a finished training did.
+
+    tokens: computed, with every shared prefix once; example_tokens: as if not. row_tokens: the most that were
+    computed at once. packed: False where the model cannot take packed rows, and plain batches were computed.
+    """
 
     seconds: float
     steps: int
     max_steps: int
     tokens: int
     example_tokens: int
+    row_tokens: int
+    packed: bool
     loss: tuple[tuple[int, float], ...]
     validation_loss: tuple[tuple[int, float], ...]
 
@@ -105,7 +113,7 @@ def train_adapter(
         try:
             trainer = _RowTrainer(
                 model=loaded.model,
-                args=_arguments(training, loaded, seed, folder),
+                args=SFTConfig(**training_arguments(training, loaded, seed, folder)),
                 train_dataset=datasets.Dataset.from_dict({"index": list(range(len(train_sequences)))}),
                 eval_dataset=datasets.Dataset.from_dict({"index": list(range(len(validation_sequences)))}),
                 processing_class=loaded.tokenizer,
@@ -115,14 +123,19 @@ def train_adapter(
                 sequences=train_sequences,
                 validation=validation_sequences,
                 device=loaded.device,
+                progress=progress,
             )
             trainer.remove_callback(PrinterCallback)
             recorder.trainer = trainer
+            if not trainer.share:
+                progress.message(PLAIN_BATCHES)
             trainer.train()
-        except torch.cuda.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
             raise TrainingError(
-                "Training ran out of GPU memory. Lower training.per_device_train_batch_size and raise "
-                "training.gradient_accumulation_steps by the same factor, or set activation_checkpointing: true."
+                f"Training ran out of memory with rows of {trainer.budget} tokens, as many as the longest example "
+                "has. Set training.activation_checkpointing: true, shorten that example, or use a smaller model."
             ) from error
     state = trainer.state
     if interrupted.signal is not None:
@@ -144,6 +157,8 @@ def train_adapter(
         max_steps=state.max_steps,
         tokens=trainer.computed_tokens,
         example_tokens=trainer.example_tokens,
+        row_tokens=trainer.budget,
+        packed=trainer.share,
         loss=tuple(recorder.loss),
         validation_loss=tuple(recorder.validation_loss),
     )
@@ -156,7 +171,8 @@ def hardware(device: str) -> dict[str, Any]:
     return {"device": platform.processor() or platform.machine(), "threads": torch.get_num_threads()}
 
 
-def _arguments(training: Mapping[str, Any], loaded: LoadedModel, seed: int, folder: Path) -> SFTConfig:
+def training_arguments(training: Mapping[str, Any], loaded: LoadedModel, seed: int, folder: Path) -> dict[str, Any]:
+    """The arguments of SFTConfig: the recipe's, defaults for the device, and what the harness decides itself."""
     on_cpu = loaded.device == "cpu"
     if on_cpu and str(training.get("optim", "")).startswith("paged_"):
         raise BaseModelError(
@@ -170,8 +186,8 @@ def _arguments(training: Mapping[str, Any], loaded: LoadedModel, seed: int, fold
     if not {"activation_checkpointing", "gradient_checkpointing"} & training.keys():
         # Recomputing activations takes a third more time for memory that a CPU has.
         defaults["activation_checkpointing"] = not on_cpu
-    arguments = {**defaults, **training, **_FIXED_ARGUMENTS}
-    return SFTConfig(output_dir=str(folder / "trainer"), seed=seed, data_seed=seed, use_cpu=on_cpu, **arguments)
+    owned = {"output_dir": str(folder / "trainer"), "seed": seed, "data_seed": seed, "use_cpu": on_cpu}
+    return {**defaults, **training, **_FIXED_ARGUMENTS, **owned}
 
 
 class _RowTrainer(SFTTrainer):
@@ -183,15 +199,21 @@ class _RowTrainer(SFTTrainer):
         sequences: Sequence[TokenSequence],
         validation: Sequence[TokenSequence],
         device: str,
+        progress: Progress,
         **arguments: Any,
     ) -> None:
         self.sequences = sequences
         self.validation = validation
         self.row_device = device
+        self.progress = progress
         self.computed_tokens = 0
         self.example_tokens = 0
-        self.budget = training_budget(max(len(s.inputs) for s in (*sequences, *validation)), device)
         super().__init__(**arguments)
+        join_adapters(self.model, device)
+        self.longest = max(len(s.inputs) for s in (*sequences, *validation))
+        self.budget = training_budget(
+            self.model, self.longest, device, checkpointing=bool(self.model.is_activation_checkpointing)
+        )
         self.share = takes_rows(self.model)
 
     def get_batch_samples(
@@ -201,6 +223,26 @@ class _RowTrainer(SFTTrainer):
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         items = sum(len(self.sequences[i].continuation) for batch in batches for i in batch["index"].tolist())
         return batches, self.accelerator.gather(torch.tensor(items, device=device)).sum()
+
+    def training_step(self, model: Any, inputs: Mapping[str, torch.Tensor], *items: Any) -> torch.Tensor:
+        """One micro-batch. Where memory runs out it is computed again in rows of half the length, from the gradients
+        before it, so the step's batch and loss stay what they were."""
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        before = [None if p.grad is None else p.grad.clone() for p in parameters]
+        counted = self.computed_tokens, self.example_tokens
+        while True:
+            try:
+                loss: torch.Tensor = super().training_step(model, inputs, *items)
+                return loss
+            except RuntimeError as error:
+                if not out_of_memory(error) or self.budget <= self.longest:
+                    raise
+            self.budget = max(self.budget // 2, self.longest)
+            self.computed_tokens, self.example_tokens = counted
+            for parameter, gradient in zip(parameters, before, strict=True):
+                parameter.grad = None if gradient is None else gradient.clone()
+            release_memory()
+            self.progress.message(f"memory ran out: going on with rows of at most {self.budget} tokens")
 
     def compute_loss(
         self,
@@ -217,17 +259,20 @@ class _RowTrainer(SFTTrainer):
         members = [self.sequences[index] for index in inputs["index"].tolist()]
         items = num_items_in_batch or sum(len(s.continuation) for s in members)
         scale = self.accelerator.num_processes / items
-        rows = list(pack(members, budget=self.budget, share=self.share))
+        batches = list(pack(members, budget=self.budget, share=self.share))
         before = torch.zeros((), device=self.row_device)
-        for number, row in enumerate(rows, 1):
-            log_probs, _ = row_log_probs(model, row, self.row_device)
+        for number, rows in enumerate(batches, 1):
+            results = batch_log_probs(model, rows, self.row_device)
             # An edge that several examples share is computed once and counts once for each.
-            loss = -log_probs[[edge for _, edges in row.members for edge in edges]].sum() * scale
-            if number < len(rows):
+            loss = -scale * sum(
+                log_probs[[edge for _, edges in row.members for edge in edges]].sum()
+                for row, (log_probs, _) in zip(rows, results, strict=True)
+            )
+            if number < len(batches):
                 if torch.is_grad_enabled():
                     self.accelerator.backward(loss)
                 before = before + loss.detach()
-        self.computed_tokens += sum(map(len, rows))
+        self.computed_tokens += sum(len(row) for rows in batches for row in rows)
         self.example_tokens += sum(len(s.inputs) for s in members)
         total: torch.Tensor = before + loss
         return total

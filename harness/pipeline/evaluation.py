@@ -33,7 +33,19 @@ __all__ = ["RecipeRun", "Splits"]
 
 T = TypeVar("T")
 
-_TRAINING_CODE = tuple(f"engine/{name}.py" for name in ("chat", "models", "packing", "scoring", "training"))
+_TRAINING_CODE = tuple(
+    f"engine/{name}.py"
+    for name in (
+        "attention",
+        "chat",
+        "layers",
+        "memory",
+        "models",
+        "packing",
+        "scoring",
+        "training",
+    )
+)
 
 
 class Splits(NamedTuple):
@@ -204,6 +216,8 @@ class RecipeRun:
                     "seconds": round(result.seconds, 3),
                     "tokens": result.example_tokens,
                     "computed_tokens": result.tokens,
+                    "row_tokens": result.row_tokens,
+                    "packed": result.packed,
                     "loss": result.loss,
                     "validation_loss": result.validation_loss,
                 }
@@ -224,6 +238,7 @@ class RecipeRun:
         """The loaded model and the module that answers for `view`; base and adapter share one load."""
         if self._loaded is None:
             self._loaded = self._load_base()
+            self._say_if_plain(self._loaded)
         loaded = self._loaded
         if view == ADAPTER and not loaded.has_adapter:
             try:
@@ -234,6 +249,13 @@ class RecipeRun:
         switched: AbstractContextManager[Any] = loaded.adapter_view() if view == ADAPTER else loaded.base_view()
         with switched as model:
             yield loaded, model
+
+    def _say_if_plain(self, loaded: LoadedModel) -> None:
+        from harness.engine.models import PLAIN_BATCHES, takes_rows
+
+        trained_here = self.from_store is False and self._adapter is not None  # training has said it
+        if not trained_here and not takes_rows(loaded.model):
+            self.progress.message(f"{self.recipe.name}: {PLAIN_BATCHES}")
 
     def close(self) -> None:
         if self._loaded is not None:

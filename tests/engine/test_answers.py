@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,11 +14,13 @@ import torch
 from harness.engine.chat import completion_tokens, end_of_turn, prompt_tokens
 from harness.engine.choices import score_options
 from harness.engine.generation import generate_answers
-from harness.engine.models import LoadedModel
-from harness.errors import DataError
+from harness.engine.models import LoadedModel, load_base
+from harness.engine.prompts import shared_length
+from harness.errors import DataError, ScoringError
 from harness.records import Example, Message
 
 SYSTEM = Message("system", "Is it an animal or a tool?")
+FLOAT32 = {"bnb_4bit_compute_dtype": "float32"}
 OPTIONS = ("animal", "tool", "animal or tool", "the cat")
 
 
@@ -138,6 +143,77 @@ def test_answers_are_those_of_plain_greedy_decoding(sometimes_ending: LoadedMode
         assert outputs.texts == tuple(text for text, _ in expected)
         assert outputs.truncated == truncated
         assert sum(counted) == len(asked)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "gpt_neox"])
+def test_a_shared_beginning_is_read_once_and_changes_no_answer(
+    architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load_base(tiny.save_tiny_model(tmp_path, architecture=architecture), FLOAT32, "cpu")
+    asked = [replace(e, messages=(SYSTEM, *(m for m in e.messages if m.role != "system"))) for e in examples()]
+    prompts = [prompt_tokens(loaded.tokenizer, e.messages) for e in asked]
+    beginning = len(prompt_tokens(loaded.tokenizer, (SYSTEM,))) - 3  # less the header of an answer
+    assert shared_length(prompts) >= beginning > 10
+    read: list[int] = []
+    forward = loaded.model.forward
+
+    @wraps(forward)  # generate reads from the signature what it may pass
+    def counting(*positional: Any, **arguments: Any) -> Any:
+        read.append(arguments["input_ids"].numel())
+        return forward(*positional, **arguments)
+
+    monkeypatch.setattr(loaded.model, "forward", counting)
+    outputs = generate(loaded, asked, batch_size=4)
+    shared_reads = sum(read)
+    read.clear()
+    monkeypatch.setattr("harness.engine.prompts.kept_tokens", lambda cache: False)
+    plain = generate(loaded, asked, batch_size=4)
+    assert outputs == plain
+    assert sum(read) - shared_reads >= (len(asked) - 1) * beginning
+    assert len(set(outputs.texts)) > 2
+
+
+def test_answers_are_those_of_generate_under_its_own_settings(sometimes_ending: LoadedModel) -> None:
+    """A repetition penalty in the model's generation_config counts, as it does where the model is used."""
+    loaded, asked = sometimes_ending, examples()
+    before = generate(loaded, asked)
+    loaded.model.generation_config.repetition_penalty = 1.5
+    outputs = generate(loaded, asked)
+    assert outputs.texts != before.texts
+    for example, text in zip(asked, outputs.texts, strict=True):
+        prompt = torch.tensor([prompt_tokens(loaded.tokenizer, example.messages)])
+        answer = loaded.model.generate(prompt, max_new_tokens=8, do_sample=False)[0, prompt.shape[1] :]
+        assert loaded.tokenizer.decode(answer, skip_special_tokens=True).strip() == text
+
+
+def test_fewer_answers_at_once_where_memory_runs_out(
+    sometimes_ending: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded, asked = sometimes_ending, examples()
+    expected = generate(loaded, asked)
+    forward, sizes = loaded.model.forward, []
+
+    @wraps(forward)
+    def limited(*positional: Any, **arguments: Any) -> Any:
+        sizes.append(len(arguments["input_ids"]))
+        if sizes[-1] > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(*positional, **arguments)
+
+    monkeypatch.setattr(loaded.model, "forward", limited)
+    counted: list[int] = []
+    assert generate(loaded, asked, batch_size=8, progress=counted.append) == expected
+    assert max(sizes) == 8
+    assert sum(counted) == len(asked)
+
+
+def test_memory_for_less_than_one_answer_is_an_error(tiny_loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(*_positional: Any, **_arguments: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(tiny_loaded.model, "generate", no_memory)
+    with pytest.raises(ScoringError, match=r"^memory does not suffice for 1 answers at once\."):
+        generate(tiny_loaded, examples())
 
 
 def test_a_prompt_without_room_for_the_answer_is_refused(tiny_loaded: LoadedModel) -> None:

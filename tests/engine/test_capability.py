@@ -11,6 +11,7 @@ import pytest
 import tiny
 import torch
 from lm_eval import simple_evaluate
+from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
@@ -117,6 +118,47 @@ def test_items_are_those_of_lm_evals_own_model(
     assert not tiny_loaded.model.training
 
 
+def both_models(loaded: LoadedModel) -> tuple[Any, HFLM]:
+    ours = capability.language_model(loaded, loaded.model)
+    return ours, HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=4, device="cpu")
+
+
+def requests(kind: str, *arguments: tuple[Any, ...]) -> list[Instance]:
+    return [Instance(kind, {}, given, number) for number, given in enumerate(arguments)]
+
+
+def test_rolling_log_likelihoods_are_those_of_lm_evals_own_model(tiny_loaded: LoadedModel) -> None:
+    """Texts of one token, of exactly the context's length, and of several windows."""
+    ours, stock = both_models(tiny_loaded)
+    texts = ["#", "the cat and the dog", "#" * 256, "#" * 257, "a saw or an axe " * 80]
+    assert len(tiny_loaded.tokenizer("#" * 256)["input_ids"]) == tiny_loaded.context_length
+    asked = requests("loglikelihood_rolling", *((text,) for text in texts))
+    assert ours.loglikelihood_rolling(asked, disable_tqdm=True) == pytest.approx(
+        stock.loglikelihood_rolling(asked, disable_tqdm=True), rel=1e-5, abs=1e-3
+    )
+
+
+@pytest.mark.parametrize("beginning", ["", "Is it an animal or a tool? The answer is short. "])
+def test_answers_are_those_of_lm_evals_own_model(tiny_loaded: LoadedModel, beginning: str) -> None:
+    ours, stock = both_models(tiny_loaded)
+    options = {"until": ["\n", "cat"], "max_gen_toks": 12}
+    texts = [f"{beginning}{'the ' * (k * 5 % 7)}{word} is" for k, word in enumerate((*tiny.ANIMALS, *tiny.TOOLS))]
+    asked = requests("generate_until", *((text, dict(options)) for text in texts))
+    answers = ours.generate_until(asked, disable_tqdm=True)
+    assert answers == stock.generate_until(asked, disable_tqdm=True)
+    assert len(set(answers)) > 5
+
+
+def test_a_context_without_room_for_the_answer_is_refused(tiny_loaded: LoadedModel) -> None:
+    """lm-eval itself would cut the context's beginning off, with a warning."""
+    ours, _ = both_models(tiny_loaded)
+    asked = requests("generate_until", ("#" * 250, {"until": [], "max_gen_toks": 12}))
+    with pytest.raises(
+        CapabilityError, match=r"^an item has 250 tokens, and the model's context less the answer is 244"
+    ):
+        ours.generate_until(asked, disable_tqdm=True)
+
+
 def test_an_edit_of_the_data_is_seen_at_once(tiny_loaded: LoadedModel, folder: Path) -> None:
     """`datasets` would take the data of the first run from its cache if size and time are kept."""
     first = run_task(tiny_loaded, tiny_loaded.model, "words", folder)
@@ -163,7 +205,7 @@ def test_an_item_longer_than_the_context_is_refused(tiny_loaded: LoadedModel, fo
     )
     with pytest.raises(
         CapabilityError,
-        match=r"^capability task 'words': an item has \d{3} tokens, and the model's context is 256; nothing is trunc",
+        match=r"^capability task 'words': an item has \d{3} tokens to read, and the model's context is 256; nothing",
     ):
         run_task(tiny_loaded, tiny_loaded.model, "words", folder)
 

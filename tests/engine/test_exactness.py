@@ -12,7 +12,8 @@ from transformers import AutoModelForCausalLM
 
 from harness.engine.models import takes_rows
 from harness.engine.packing import TokenSequence, pack
-from harness.engine.scoring import row_log_probs, score_continuations
+from harness.engine.scoring import batch_log_probs, score_continuations
+from harness.errors import ScoringError
 
 # Shared and unshared prefixes, a sequence that is the beginning of another, single and long continuations,
 # and the same sequence twice.
@@ -45,8 +46,9 @@ def alone(model: Any, sequence: TokenSequence) -> tuple[float, bool]:
 
 
 @pytest.mark.parametrize("share", [True, False])
-def test_scores_are_those_of_single_passes(model: Any, share: bool) -> None:
-    scores = score_continuations(model, SEQUENCES, budget=64, device="cpu", share=share)
+@pytest.mark.parametrize("budget", [64, 1000])
+def test_scores_are_those_of_single_passes(model: Any, share: bool, budget: int) -> None:
+    scores = score_continuations(model, SEQUENCES, budget=budget, device="cpu", share=share)
     for score, sequence in zip(scores, SEQUENCES, strict=True):
         log_likelihood, greedy = alone(model, sequence)
         assert score.log_likelihood == pytest.approx(log_likelihood, abs=1e-3)
@@ -58,9 +60,9 @@ def test_gradients_are_those_of_single_passes(model: Any) -> None:
 
     def gradient(share: bool) -> torch.Tensor:
         model.zero_grad()
-        for row in pack(SEQUENCES, budget=1000, share=share):
-            log_probs, _ = row_log_probs(model, row, "cpu")
-            (-log_probs[[edge for _, edges in row.members for edge in edges]].sum()).backward()
+        for rows in pack(SEQUENCES, budget=1000 if share else 1, share=share):
+            for row, (log_probs, _) in zip(rows, batch_log_probs(model, rows, "cpu"), strict=True):
+                (-log_probs[[edge for _, edges in row.members for edge in edges]].sum()).backward(retain_graph=True)
         result: torch.Tensor = weight.grad.clone()
         return result
 
@@ -83,3 +85,42 @@ def test_a_sliding_window_is_not_packed(tiny_model: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).eval()
     model.config.sliding_window = 16
     assert not takes_rows(model)
+
+
+class OutOfMemory:
+    """Stands between caller and model: forward passes over more than `limit` tokens run out of memory."""
+
+    def __init__(self, model: Any, limit: int) -> None:
+        self.model = model
+        self.limit = limit
+        self.seen: list[int] = []
+
+    def __call__(self, **arguments: Any) -> Any:
+        self.seen.append(arguments["input_ids"].numel())
+        if self.seen[-1] > self.limit:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self.model(**arguments)
+
+
+def test_rows_are_halved_where_memory_runs_out(model: Any) -> None:
+    many = [TokenSequence((5, k % 50), tuple(range(k % 7 + 1, 40))) for k in range(40)]
+    limited = OutOfMemory(model, 256)
+    counted: list[int] = []
+    scores = score_continuations(limited, many, budget=1000, device="cpu", progress=counted.append)
+    assert max(limited.seen) > 256
+    assert sum(counted) == len(many)
+    for score, expected in zip(scores, score_continuations(model, many, budget=200, device="cpu"), strict=True):
+        assert score.log_likelihood == pytest.approx(expected.log_likelihood, abs=1e-3)
+
+
+def test_memory_for_less_than_one_sequence_is_an_error(model: Any) -> None:
+    with pytest.raises(ScoringError, match=r"^memory does not suffice for 60 tokens at once\."):
+        score_continuations(OutOfMemory(model, 10), SEQUENCES, budget=1000, device="cpu")
+
+
+def test_other_errors_are_not_taken_for_want_of_memory(model: Any) -> None:
+    def broken(**_arguments: Any) -> Any:
+        raise RuntimeError("shapes do not fit")
+
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        score_continuations(broken, SEQUENCES, budget=1000, device="cpu")

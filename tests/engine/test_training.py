@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,18 @@ import datasets
 import pytest
 import tiny
 import torch
+from bitsandbytes.functional import dequantize_4bit
+from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from trl import SFTConfig, SFTTrainer
 
-from harness.engine.models import LoadedModel, load_base
+import harness.engine.training as training_module
+from harness.engine.chat import training_sequences
+from harness.engine.models import PLAIN_BATCHES, LoadedModel, load_base, load_tokenizer
+from harness.engine.packing import Row, pack
+from harness.engine.scoring import batch_log_probs
 from harness.engine.training import TrainingResult, train_adapter
 from harness.errors import BaseModelError, DataError, TrainingError, TrainingInterrupted
 from harness.progress import Silent
@@ -44,6 +52,7 @@ def examples(split: str, n: int) -> list[Example]:
 def train(
     model: LoadedModel, folder: Path, *, training: Mapping[str, Any] = TRAINING, **changes: Any
 ) -> TrainingResult:
+    folder.mkdir(exist_ok=True)
     arguments: dict[str, Any] = {
         "train": examples("train", 32),
         "validation": examples("validation", 8),
@@ -56,21 +65,36 @@ def train(
     return train_adapter(model, **{**arguments, **changes})
 
 
-def test_nf4_training_learns_also_after_a_validation(tiny_model: Path, tmp_path: Path) -> None:
-    """bitsandbytes repacks CPU weights in the first validation, and then nothing would be learned any more."""
+@pytest.mark.parametrize("free", [10**12, 0])
+def test_nf4_training_learns_also_after_a_validation(
+    tiny_model: Path, tmp_path: Path, free: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """bitsandbytes repacks CPU weights in the first validation, and then nothing would be learned any more.
+
+    It does so only where memory does not suffice for the harness to unpack them.
+    """
+    monkeypatch.setattr("harness.engine.layers.free_memory", lambda device: free)
     result = train(load_base(tiny_model, NF4, "cpu"), tmp_path, training={**TRAINING, "num_train_epochs": 8})
     first, *later = [loss for _, loss in result.validation_loss]
     assert later[-1] < first / 2
     assert result.steps == result.max_steps == 32
 
 
-def test_gradients_through_nf4_are_those_of_the_dequantized_weights(tiny_model: Path, tmp_path: Path) -> None:
-    from bitsandbytes.functional import dequantize_4bit
-
+@pytest.mark.parametrize("free", [10**12, 0])
+def test_gradients_through_nf4_are_those_of_the_dequantized_weights(
+    tiny_model: Path, tmp_path: Path, free: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With weights unpacked once, and where memory does not suffice for that, with bitsandbytes' own layers."""
+    monkeypatch.setattr("harness.engine.layers.free_memory", lambda device: free)
     loaded = load_base(tiny_model, NF4, "cpu")
+    packed = AutoModelForCausalLM.from_pretrained(
+        tiny_model, quantization_config=BitsAndBytesConfig(**NF4), dtype=torch.bfloat16
+    )
+    reference = packed.model.layers[0].mlp.up_proj
+    weight = dequantize_4bit(reference.weight.data, reference.weight.quant_state).float()
     train(loaded, tmp_path)  # ends with a validation, after which the weights must still be differentiable
     layer = loaded.model.model.layers[0].mlp.up_proj.base_layer.train()
-    weight = dequantize_4bit(layer.weight.data, layer.weight.quant_state).float()
+    assert isinstance(layer, Linear4bit) == (free == 0)
     inputs = torch.randn(4, weight.shape[1], dtype=torch.bfloat16, requires_grad=True)
     upstream = torch.randn(4, weight.shape[0])
     (layer(inputs).float() * upstream).sum().backward()
@@ -97,13 +121,14 @@ def test_adapter_folder_is_complete(tiny_model: Path, tmp_path: Path) -> None:
     assert len([line for line in log if "eval_loss" in line]) == 2
 
 
-@pytest.mark.parametrize("budget", [1000, 40])
+@pytest.mark.parametrize(("budget", "packed"), [(1000, True), (40, True), (1000, False), (80, False)])
 def test_same_weights_as_the_stock_trainer(
-    tiny_model: Path, tmp_path: Path, budget: int, monkeypatch: pytest.MonkeyPatch
+    tiny_model: Path, tmp_path: Path, budget: int, packed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One row a micro-batch and several, against TRL's own SFTTrainer on padded batches: same data, order, seed and
-    arguments, float32, no dropout."""
-    monkeypatch.setattr("harness.engine.training.training_budget", lambda longest, device: budget)
+    """One row or batch a micro-batch and several, with shared prefixes and plainly, against TRL's own SFTTrainer on
+    padded batches: same data, order, seed and arguments, float32, no dropout."""
+    monkeypatch.setattr("harness.engine.training.takes_rows", lambda model: packed)
+    monkeypatch.setattr("harness.engine.training.training_budget", lambda *_arguments, **_options: budget)
     ours = tmp_path / "ours"
     training = {
         **TRAINING,
@@ -113,6 +138,10 @@ def test_same_weights_as_the_stock_trainer(
         "learning_rate": 1e-3,
     }
     result = train(load_base(tiny_model, FLOAT32, "cpu"), ours, training=training)
+
+    assert result.packed == packed
+    assert result.row_tokens == budget
+    assert (result.tokens < result.example_tokens) == packed
 
     loaded = load_base(tiny_model, FLOAT32, "cpu")
     rows = [
@@ -153,6 +182,87 @@ def test_same_weights_as_the_stock_trainer(
     theirs = load_file(tmp_path / "stock" / "adapter_model.safetensors")
     for name, weight in load_file(ours / "adapter_model.safetensors").items():
         assert torch.allclose(weight, theirs[name], atol=1e-3), name
+
+
+class Listening(Silent):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def message(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def test_a_model_that_takes_no_rows_is_trained_plainly_and_it_is_said_once(tiny_model: Path, tmp_path: Path) -> None:
+    config = json.loads((tiny_model / "config.json").read_text())
+    windowed = tmp_path / "windowed"
+    shutil.copytree(tiny_model, windowed)
+    (windowed / "config.json").write_text(json.dumps({**config, "sliding_window": 16}))
+    progress = Listening()
+    result = train(load_base(windowed, FLOAT32, "cpu"), tmp_path, progress=progress)
+    assert not result.packed
+    assert result.steps == result.max_steps
+    assert progress.lines.count(PLAIN_BATCHES) == 1
+
+
+def test_memory_that_runs_out_halves_the_rows_and_changes_nothing_else(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It runs out in the second micro-batch of a step, when one of its rows is already differentiated."""
+    training = {**TRAINING, "gradient_accumulation_steps": 2, "learning_rate": 1e-3}
+    monkeypatch.setattr("harness.engine.training.training_budget", lambda *_arguments, **_options: 80)
+    calm = train(load_base(tiny_model, FLOAT32, "cpu"), tmp_path / "calm", training=training)
+
+    calls: list[int] = []
+
+    def short_of_memory(model: Any, rows: Sequence[Row], device: Any) -> Any:
+        if torch.is_grad_enabled():
+            calls.append(len(rows))
+            if len(calls) == rows_of_a_micro_batch + 2:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+        return batch_log_probs(model, rows, device)
+
+    sequences = training_sequences(load_tokenizer(tiny_model), examples("train", 32))
+    longest = max(len(s.inputs) for s in sequences)
+    rows_of_a_micro_batch = len(list(pack(sequences[:8], budget=80)))
+    assert rows_of_a_micro_batch > 1
+    monkeypatch.setattr("harness.engine.training.batch_log_probs", short_of_memory)
+    progress = Listening()
+    short = train(load_base(tiny_model, FLOAT32, "cpu"), tmp_path / "short", training=training, progress=progress)
+    assert short.row_tokens == max(40, longest) < calm.row_tokens == 80
+    assert f"memory ran out: going on with rows of at most {short.row_tokens} tokens" in progress.lines
+    assert [loss for _, loss in short.loss] == pytest.approx([loss for _, loss in calm.loss], rel=1e-4)
+    expected = load_file(tmp_path / "calm" / "adapter_model.safetensors")
+    for name, weight in load_file(tmp_path / "short" / "adapter_model.safetensors").items():
+        assert torch.allclose(weight, expected[name], atol=1e-4), name
+
+
+def test_memory_for_less_than_the_longest_example_is_an_error(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*_arguments: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("harness.engine.training.batch_log_probs", no_memory)
+    with pytest.raises(TrainingError, match=r"ran out of memory with rows of \d+ tokens, as many as the longest"):
+        train(load_base(tiny_model, FLOAT32, "cpu"), tmp_path)
+
+
+def test_a_training_resumed_from_a_checkpoint_ends_in_the_same_weights(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The harness trains from the beginning; the trainer still resumes, as any SFTTrainer."""
+    saving = {**training_module._FIXED_ARGUMENTS, "save_strategy": "steps", "save_steps": 3}
+    monkeypatch.setattr(training_module, "_FIXED_ARGUMENTS", saving)
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    train(load_base(tiny_model, FLOAT32, "cpu"), whole)
+    checkpoint = str(whole / "trainer" / "checkpoint-3")
+    start = SFTTrainer.train
+    monkeypatch.setattr(SFTTrainer, "train", lambda trainer: start(trainer, resume_from_checkpoint=checkpoint))
+    result = train(load_base(tiny_model, FLOAT32, "cpu"), resumed)
+    assert [step for step, _ in result.loss] == [4, 5, 6, 7, 8]
+    expected = load_file(whole / "adapter_model.safetensors")
+    for name, weight in load_file(resumed / "adapter_model.safetensors").items():
+        assert torch.allclose(weight, expected[name], atol=1e-6), name
 
 
 def stock_tokens(tokenizer: Any, row: dict[str, Any]) -> dict[str, list[int]]:

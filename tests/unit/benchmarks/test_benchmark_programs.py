@@ -375,7 +375,7 @@ def test_the_target_is_for_the_medians_of_wall_time(collecting: ModuleType) -> N
 # ---- the folder
 
 
-@pytest.mark.parametrize("program", sorted(file.name for file in BENCHMARKS.glob("*.py")))
+@pytest.mark.parametrize("program", sorted(file.name for file in BENCHMARKS.glob("[!_]*.py")))
 def test_every_program_is_explained_and_helps(
     program: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

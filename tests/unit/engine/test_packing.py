@@ -29,7 +29,7 @@ def seen_by(row: Row, index: int) -> list[int]:
 @given(sequences, st.integers(1, 30))
 def test_each_sequence_reads_itself(given_sequences: list[TokenSequence], budget: int) -> None:
     found: list[int] = []
-    for row in pack(given_sequences, budget=budget):
+    for (row,) in pack(given_sequences, budget=budget):
         for index, edges in row.members:
             found.append(index)
             sequence = given_sequences[index]
@@ -44,31 +44,54 @@ def test_each_sequence_reads_itself(given_sequences: list[TokenSequence], budget
 
 @given(sequences, st.integers(1, 30))
 def test_rows_keep_to_the_budget(given_sequences: list[TokenSequence], budget: int) -> None:
-    for row in pack(given_sequences, budget=budget):
+    for (row,) in pack(given_sequences, budget=budget):
         longest = max(len(given_sequences[index].inputs) for index, _ in row.members)
         assert len(row) <= max(budget, longest)
 
 
-@given(sequences)
-def test_unshared_rows_are_single_sequences(given_sequences: list[TokenSequence]) -> None:
-    for row in pack(given_sequences, budget=1000, share=False):
-        ((index, _),) = row.members
-        assert tuple(row.tokens) == given_sequences[index].inputs
-        assert row.ends == [len(row)] * len(row)
+@given(sequences, st.integers(1, 30))
+def test_unshared_rows_are_single_sequences(given_sequences: list[TokenSequence], budget: int) -> None:
+    found = []
+    for rows in pack(given_sequences, budget=budget, share=False):
+        assert len(rows) == 1 or len(rows) * max(map(len, rows)) <= budget
+        for row in rows:
+            ((index, edges),) = row.members
+            found.append(index)
+            assert tuple(row.tokens) == given_sequences[index].inputs
+            assert row.ends == [len(row)] * len(row)
+            assert row.positions == list(range(len(row)))
+            assert [row.targets[edge] for edge in edges] == list(given_sequences[index].continuation)
+    assert sorted(found) == list(range(len(given_sequences)))
 
 
 @given(sequences)
 def test_no_token_is_computed_twice_in_a_row(given_sequences: list[TokenSequence]) -> None:
-    (row,) = pack(given_sequences, budget=10_000)
+    ((row,),) = pack(given_sequences, budget=10_000)
     paths = [tuple(row.tokens[j] for j in seen_by(row, i)) for i in range(len(row))]
     assert len(set(paths)) == len(paths)
 
 
 def test_a_shared_prompt_is_computed_once() -> None:
     prompt = tuple(range(80))
-    (row,) = pack([TokenSequence(prompt, (100 + k, 1, 2)) for k in range(8)], budget=1000)
+    ((row,),) = pack([TokenSequence(prompt, (100 + k, 1, 2)) for k in range(8)], budget=1000)
     # 80 prompt tokens, then 2 read tokens of each of 8 continuations (the last of the 3 is only predicted).
     assert len(row) == 80 + 8 * 2
+
+
+def test_rows_are_filled_by_best_fit() -> None:
+    """Unrelated texts of 60 and 40 tokens, all the longer ones first: each row takes one of both."""
+    long = [TokenSequence((k,), tuple(range(100, 160))) for k in range(4)]
+    short = [TokenSequence((50 + k,), tuple(range(200, 240))) for k in range(4)]
+    rows = [row for (row,) in pack(long + short, budget=100)]
+    assert [len(row) for row in rows] == [100] * 4
+
+
+def test_a_text_goes_where_its_beginning_already_stands() -> None:
+    prompt = tuple(range(50))
+    first = [TokenSequence(prompt, (100 + k, *range(30))) for k in range(3)]  # 50 + 3 * 30 tokens
+    other = [TokenSequence((99, k), tuple(range(40))) for k in range(2)]
+    rows = [row for (row,) in pack(first + other, budget=150)]
+    assert sorted(sorted(index for index, _ in row.members) for row in rows) == [[0, 1, 2], [3, 4]]
 
 
 @pytest.mark.parametrize(("prefix", "continuation"), [((), (1,)), ((1,), ())])
