@@ -78,6 +78,20 @@ def _wrap(result: Path, command: Sequence[str]) -> None:
     result.write_text(json.dumps(figures))
 
 
+def stock_model(folder: Path, quantization: Mapping[str, Any], device: str) -> Any:
+    """The model as transformers and bitsandbytes load it, without what the harness does to it: for the peer."""
+    import torch
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    packed = quantization.get("load_in_4bit")
+    return AutoModelForCausalLM.from_pretrained(
+        folder,
+        quantization_config=BitsAndBytesConfig(**quantization) if packed else None,
+        dtype=getattr(torch, quantization["bnb_4bit_compute_dtype"]),
+        device_map=device,
+    ).eval()
+
+
 def arc_easy(data: Path, folder: Path, task: str, items: int) -> None:
     """Write the first `items` questions of ARC-Easy's test set into `folder` as a task of lm-eval.
 

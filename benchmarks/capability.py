@@ -22,7 +22,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from _common import ROOT, BenchmarkError, Measured, arc_easy, machine_line, measured, ratio_row, table
+from _common import ROOT, BenchmarkError, Measured, arc_easy, machine_line, measured, ratio_row, stock_model, table
 
 TARGETS = {"fp32": 2.5, "bf16": 1.7, "nf4": 1.7}
 """Precision -> how many times faster than HFLM at batch 8 is the target."""
@@ -61,7 +61,8 @@ def _score(side: str, precision: str, tasks: Path, device: str) -> dict[str, Any
 
     loaded = load_base(_base_folder(), QUANTIZATION[precision], choose_device(device))
     if side == "peer":
-        model = HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=8, device=loaded.device)
+        stock = stock_model(_base_folder(), QUANTIZATION[precision], loaded.device)
+        model = HFLM(pretrained=stock, tokenizer=loaded.tokenizer, batch_size=8, device=loaded.device)
     else:
         model = language_model(loaded, loaded.model)
     started = time.perf_counter()

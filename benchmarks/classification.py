@@ -20,7 +20,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from _common import ROOT, BenchmarkError, machine_line, measured, ratio_row, table
+from _common import ROOT, BenchmarkError, machine_line, measured, ratio_row, stock_model, table
 
 TARGET = 3.0
 _RECIPE = "transaction_category"
@@ -38,6 +38,8 @@ def _answer(side: str, items: int, device: str) -> dict[str, Any]:
     examples = list(read_split(data.test, task=data.task, system=data.system, labels=data.labels))[:items]
     folder = resolve_base(recipe.base.model, recipe.base.revision, relative_to=ROOT).folder(print)
     loaded = load_base(folder, recipe.quantization, choose_device(device))
+    if side == "peer":
+        loaded.model = stock_model(folder, recipe.quantization, loaded.device)
     started = time.perf_counter()
     answers = (_generated if side == "peer" else _scored)(loaded, examples, data.labels)
     seconds = time.perf_counter() - started

@@ -3,7 +3,8 @@
     python benchmarks/training.py                       # both data sets, 16 steps each
     python benchmarks/training.py --data postgres_assistant --steps 57
 
-Each side trains in a process of its own, in turn, from the same NF4 weights, and is then measured by one function on
+SFTTrainer runs twice: with the recipe's arguments alone, and with activation checkpointing off, as the harness sets it on
+a CPU. Each side trains in a process of its own, in turn, from the same NF4 weights, and is then measured by one function on
 the same validation set. Prints Markdown: seconds a step, validation loss, peak memory, and their ratios.
 """
 
@@ -23,18 +24,20 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from _common import ROOT, BenchmarkError, machine_line, measured, ratio_row, table
+from _common import ROOT, BenchmarkError, machine_line, measured, ratio_row, stock_model, table
 
 DATA = {"shared_prompt": 6.0, "postgres_assistant": 3.0}
 """Data set -> how many times faster than SFTTrainer is the target."""
 
 _SYSTEM = (
-    "You file the bank lines of a small company. Each line has a direction, an amount band, a descriptor and often a "
-    "memo. Choose the one category under which the bookkeeper wants to find it again: payroll, customer_payout, "
-    "bank_fee, software, cloud_hosting, advertising, travel, meals, office_supplies, rent_utilities, taxes, shipping. "
-    "Answer with just the category."
+    "File this bank line of a small company under one category for the bookkeeper: payroll, customer_payout, bank_fee, "
+    "software, cloud_hosting, advertising, travel, meals, office_supplies, rent_utilities, taxes, shipping. "
+    "Look at the direction, the amount band and the memo. Answer with just the category."
 )
 """Makes a shared prompt of about 80 tokens."""
+
+SIDES = ("peer", "quick", "project")
+"""SFTTrainer, SFTTrainer without activation checkpointing, and the harness."""
 
 _NOT_COUNTED = 2  # first steps, in which memory is found and kernels are chosen
 
@@ -79,10 +82,14 @@ def _train(side: str, data: str, steps: int, device: str) -> dict[str, Any]:
     recipe, train, validation = _problem(data)
     folder = resolve_base(recipe.base.model, recipe.base.revision, relative_to=ROOT).folder(print)
     loaded = load_base(folder, recipe.quantization, choose_device(device))
+    if side != "project":
+        loaded.model = stock_model(folder, recipe.quantization, loaded.device)
     arguments = {**recipe.training, "max_steps": steps}
     with tempfile.TemporaryDirectory() as work:
-        trainer = _peer if side == "peer" else _project
-        model, seconds = trainer(loaded, train, recipe, arguments, Path(work))
+        if side == "project":
+            model, seconds = _project(loaded, train, recipe, arguments, Path(work))
+        else:
+            model, seconds = _peer(loaded, train, recipe, arguments, Path(work), checkpointing=side == "peer")
     sequences = training_sequences(loaded.tokenizer, validation)
     model.eval()
     with torch.autocast(loaded.device.split(":")[0], torch.bfloat16):
@@ -125,7 +132,9 @@ def _project(
     return loaded.model, [after - before for before, after in itertools.pairwise(ends)]
 
 
-def _peer(loaded: Any, train: list[Any], recipe: Any, arguments: dict[str, Any], work: Path) -> tuple[Any, list[float]]:
+def _peer(
+    loaded: Any, train: list[Any], recipe: Any, arguments: dict[str, Any], work: Path, *, checkpointing: bool
+) -> tuple[Any, list[float]]:
     import datasets
     from peft import LoraConfig
     from transformers import TrainerCallback
@@ -150,6 +159,8 @@ def _peer(loaded: Any, train: list[Any], recipe: Any, arguments: dict[str, Any],
         for s in training_sequences(loaded.tokenizer, train)
     ]
     own = {"eval_strategy": "no", "remove_unused_columns": True, "dataset_kwargs": None}
+    if checkpointing:
+        own["activation_checkpointing"] = True  # TRL's default
     trainer = SFTTrainer(
         model=loaded.model,
         args=SFTConfig(**{**training_arguments(arguments, loaded, recipe.seed, work), **own}),
@@ -168,7 +179,7 @@ def _peer(loaded: Any, train: list[Any], recipe: Any, arguments: dict[str, Any],
 def compare(data: str, steps: int, device: str) -> list[tuple[str, ...]]:
     """Rows of the table for one data set. Raises BenchmarkError where a side fails."""
     results, peaks = {}, {}
-    for side in ("peer", "project"):
+    for side in SIDES:
         print(f"--- {data}: {side}", file=sys.stderr)
         command = [sys.executable, __file__, "--side", side, "--data", data, "--steps", str(steps), "--device", device]
         with tempfile.TemporaryDirectory() as folder:
@@ -184,6 +195,7 @@ def compare(data: str, steps: int, device: str) -> list[tuple[str, ...]]:
     loss = ours["validation_loss"] / peer["validation_loss"]
     return [
         ratio_row(f"{about}; s a step", step["peer"], step["project"], DATA[data]),
+        ratio_row(f"{data}: the same without activation checkpointing", step["quick"], step["project"], DATA[data]),
         (
             f"{data}: validation loss after {steps} steps",
             f"{peer['validation_loss']:.4f}",
@@ -211,7 +223,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--steps", type=int, default=16, help="of each side (16)")
     parser.add_argument("--device", default="auto", help="cpu, cuda or cuda:0 (the first GPU, else the CPU)")
     parser.add_argument("--date", default=date.today().isoformat(), help="printed beside the figures (today)")
-    parser.add_argument("--side", choices=("peer", "project"), help=argparse.SUPPRESS)
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--output", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args(argv)
     if chosen.steps <= _NOT_COUNTED:

@@ -57,21 +57,30 @@ def batch_tensors(rows: Sequence[Row], device: torch.device | str, *, blocks: bo
     return arguments
 
 
-def batch_log_probs(model: Any, rows: Sequence[Row], device: torch.device | str) -> list[tuple[Tensor, Tensor]]:
-    """For each row (P,) float32 log-probabilities of its targets, and (P,) bool: the target is the likeliest token."""
+def batch_log_probs(model: Any, rows: Sequence[Row], device: torch.device | str) -> list[tuple[Tensor, Tensor | None]]:
+    """For each row (P,) float32 log-probabilities of its targets, and (P,) bool: the target is the likeliest token.
+
+    The second is None where gradients are recorded: training has no use for it.
+    """
     distinct = sorted({predictor for row in rows for predictor in row.predictors})
     filled = distinct + distinct[-1:] * (-len(distinct) % _PREDICTOR_STEP)
     where = {predictor: i for i, predictor in enumerate(distinct)}
     blocks = getattr(getattr(model, "config", None), "_attn_implementation", None) == IMPLEMENTATION
     arguments = batch_tensors(rows, device, blocks=blocks)
     logits = model(**arguments, logits_to_keep=torch.tensor(filled, device=device), use_cache=False).logits
-    results = []
-    for row, line in zip(rows, logits, strict=True):
-        picked = torch.tensor([where[predictor] for predictor in row.predictors], device=device)
-        targets = torch.tensor(row.targets, device=device)
-        log_probs = torch.log_softmax(line.float(), dim=-1)
-        results.append((log_probs[picked, targets], line.argmax(dim=-1)[picked] == targets))
-    return results
+    # Indices into all rows at once: taking a row out of the logits would copy them in the backward pass.
+    lines = [
+        torch.tensor([number * len(filled) + where[predictor] for predictor in row.predictors], device=device)
+        for number, row in enumerate(rows)
+    ]
+    targets = [torch.tensor(row.targets, device=device) for row in rows]
+    flat = logits.flatten(0, 1)
+    log_probs = torch.log_softmax(flat.float(), dim=-1)
+    likeliest = None if torch.is_grad_enabled() else flat.argmax(dim=-1)
+    return [
+        (log_probs[line, target], None if likeliest is None else likeliest[line] == target)
+        for line, target in zip(lines, targets, strict=True)
+    ]
 
 
 def score_continuations(
@@ -94,6 +103,8 @@ def score_continuations(
         with torch.inference_mode():
             results = batch_log_probs(model, rows, device)
         for row, (log_probs, likeliest) in zip(rows, results, strict=True):
+            if likeliest is None:
+                raise RuntimeError("scores are computed without gradients")
             log_prob_list, likeliest_list = log_probs.tolist(), likeliest.tolist()
             for member, edges in row.members:
                 scores[indices[member]] = ContinuationScore(
