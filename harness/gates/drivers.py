@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import hypergeom
 
 from harness import statistics
 from harness.records import Drivers, Rule, RuleKind, Scores, SliceShare, TermCount
@@ -21,8 +22,10 @@ _MOST_IDS = 5
 _MOST_TERMS = 5
 # A slice with more values than this is nearly an id; its largest ones are looked at.
 _MOST_VALUES = 20
-# Of some hundred words, chance alone seldom lifts one above this; 1.96 would name a few each time.
-_SURE = 3.0
+# The chance of naming a word, of all that are looked at, where none has to do with failing.
+_ERROR = 0.05
+# A prior as heavy as the failing texts would hide what occurs in half of them and a tenth of the others.
+_PRIOR = 0.1
 _FEWEST_WITH_TERM = 3
 _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 
@@ -64,9 +67,10 @@ def drivers_of(
 def over_represented(failing: Sequence[str], others: Sequence[str]) -> tuple[TermCount, ...]:
     """The words that failing texts have more often than the others, the surest first.
 
-    A text counts once for each word in it. The log-odds ratio has an informative Dirichlet prior: the words
-    of all texts together, weighing as much as the failing ones. Named are words of at least 3 failing texts
-    whose ratio is at least 3 standard errors above 0.
+    A text counts once for each word in it. The log-odds ratio, by which they are sorted, has an informative
+    Dirichlet prior: the words of all texts together, weighing a tenth of the failing ones. Its standard error is
+    too small for words of a few texts, so which words are named is decided by Fisher's exact test, one-sided, at
+    5 % divided by the number of words that at least 3 texts have.
     Source: Monroe, Colaresi and Quinn 2008, "Fightin' Words", equations 16, 20 and 22.
     """
     inside, outside = (Counter(word for text in texts for word in _words(text)) for texts in (failing, others))
@@ -75,14 +79,17 @@ def over_represented(failing: Sequence[str], others: Sequence[str]) -> tuple[Ter
         return ()
     y, z = (np.array([counts[word] for word in words], dtype=np.float64) for counts in (inside, outside))
     n_inside, n_outside = float(inside.total()), float(outside.total())
-    prior = n_inside * (y + z) / (n_inside + n_outside)
-    ratio = np.log((y + prior) / (2 * n_inside - y - prior + _ROUNDING))
-    ratio -= np.log((z + prior) / (n_outside + n_inside - z - prior + _ROUNDING))
+    weight = _PRIOR * n_inside
+    prior = weight * (y + z) / (n_inside + n_outside)
+    ratio = np.log((y + prior) / (n_inside + weight - y - prior + _ROUNDING))
+    ratio -= np.log((z + prior) / (n_outside + weight - z - prior + _ROUNDING))
     sureness = ratio / np.sqrt(1 / (y + prior) + 1 / (z + prior))
+    tested = sum(count >= _FEWEST_WITH_TERM for count in (inside + outside).values())
+    # The chance of at least y of the y + z texts with the word being among the failing ones.
+    chance = hypergeom.sf(y - 1, len(failing) + len(others), y + z, len(failing))
     found = [
-        TermCount(word, int(count), int(other), round(float(sure), 2))
-        for word, count, other, sure in zip(words, y, z, sureness, strict=True)
-        if sure >= _SURE and count >= _FEWEST_WITH_TERM
+        TermCount(words[k], int(y[k]), int(z[k]), round(float(sureness[k]), 2))
+        for k in np.flatnonzero((y >= _FEWEST_WITH_TERM) & (chance * tested <= _ERROR)).tolist()
     ]
     return tuple(sorted(found, key=lambda term: (-term.z, term.term)))
 

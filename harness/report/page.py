@@ -26,7 +26,6 @@ from harness.report.wording import (
     moment,
     one_line,
     stand_in,
-    typographic,
     visible,
 )
 
@@ -85,7 +84,6 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["typographic"] = typographic
     environment.filters["line"] = lambda text: one_line(text, LONGEST_LINE)
 
     def breakable(text: str) -> Markup:

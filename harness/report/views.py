@@ -23,7 +23,7 @@ from harness.report.wording import (
     VERDICT_WORDS,
     clip,
     digits_of,
-    drivers_in_words,
+    driver_lines,
     duration,
     failed_first,
     format_value,
@@ -71,7 +71,7 @@ class Number(NamedTuple):
 
 
 class GateView(NamedTuple):
-    """slice: the part of the test set in words, "" for all of it. drivers: what stands behind it, in words."""
+    """slice: the part of the test set in words, "" for all of it. drivers: what stands behind it, titles and texts."""
 
     outcome: Outcome
     word: str
@@ -87,7 +87,7 @@ class GateView(NamedTuple):
     baseline: str
     bar: IntervalBar | None
     reason: str
-    drivers: str
+    drivers: tuple[tuple[str, str], ...]
     method: str
     n: int
 
@@ -247,7 +247,7 @@ def _gate_view(test: str, verdict: Verdict) -> GateView:
         baseline=typographic(format_value(verdict.baseline, verdict.measure)),
         bar=interval_bar(verdict),
         reason=clip(verdict.reason, _LONGEST_REASON),
-        drivers=drivers_in_words(verdict),
+        drivers=tuple((title, typographic(text)) for title, text in driver_lines(verdict)),
         method=verdict.method,
         n=verdict.n,
     )

@@ -25,6 +25,7 @@ __all__ = [
     "VERDICT_WORDS",
     "clip",
     "digits_of",
+    "driver_lines",
     "drivers_in_words",
     "duration",
     "failed_first",
@@ -325,10 +326,15 @@ def named_right(verdict: Verdict) -> str:
 
 def drivers_in_words(verdict: Verdict) -> str:
     """What stands behind a verdict that is not a pass, in a few sentences; "" where that is not known."""
+    return " ".join(f"{title}: {text}." for title, text in driver_lines(verdict))
+
+
+def driver_lines(verdict: Verdict) -> list[tuple[str, str]]:
+    """The same as titles and texts: slices, examples, words, as far as they are known."""
     drivers = verdict.drivers
     if drivers is None:
-        return ""
-    parts = []
+        return []
+    lines = []
     if drivers.slices:
         digits = digits_of(verdict.measure)
         whole = "drop" if verdict.kind is RuleKind.DROP else "shortfall"
@@ -336,21 +342,22 @@ def drivers_in_words(verdict: Verdict) -> str:
             f"{_short(share.name)}={_short(share.value)} {number(share.contribution, digits)} ({_examples(share.n)})"
             for share in drivers.slices
         ]
-        parts.append(f"Largest parts of the {whole}: {', '.join(shares)}.")
+        lines.append((f"Largest parts of the {whole}", ", ".join(shares)))
     if drivers.failing:
         other = view_title(verdict.compared_with or "")
         what = {RuleKind.DROP: f"worse than {other}", RuleKind.GAIN: f"no better than {other}"}
         ids = ", ".join(map(_short, drivers.failing))
-        more = ", …" if drivers.n_failing > len(drivers.failing) else ""
-        parts.append(f"{_examples(drivers.n_failing)} {what.get(verdict.kind, 'on the wrong side')}: {ids}{more}.")
+        more = drivers.n_failing - len(drivers.failing)
+        title = f"{_examples(drivers.n_failing)} {what.get(verdict.kind, 'on the wrong side')}"
+        lines.append((title, f"{ids} and {more:,} more" if more > 0 else ids))
     if drivers.terms:
         failing, others = f"{drivers.n_failing:,}", f"{drivers.n_others:,}"
         terms = [
             f"“{_short(term.term)}” in {term.failing} of {failing}, else {term.others} of {others}"
             for term in drivers.terms
         ]
-        parts.append(f"Words that stand out in them: {'; '.join(terms)}.")
-    return " ".join(parts)
+        lines.append(("Words that stand out in them", "; ".join(terms)))
+    return lines
 
 
 def _short(text: str) -> str:

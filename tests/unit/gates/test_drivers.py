@@ -145,31 +145,40 @@ def test_words_of_failing_examples_are_found() -> None:
 
 
 def test_the_log_odds_ratio_is_that_of_the_paper() -> None:
-    """By hand: 4 failing texts of "x y", 6 others of "z y" of which one has an x.
+    """By hand: 40 failing texts of "x y", 60 others of "z y" of which ten have an x.
 
-    Counts: failing x 4, y 4 (n = 8); others x 1, y 6, z 6 (n = 13). Prior of 8 in all: x 8 * 5 / 21 = 1.90476.
-    log((4 + 1.90476) / (8 + 8 - 5.90476)) - log((1 + 1.90476) / (13 + 8 - 2.90476)) = -0.53631 + 1.82931
-    = 1.29300; variance 1 / 5.90476 + 1 / 2.90476 = 0.51362; z = 1.80418: too unsure to be named.
-    With ten times as many texts the counts and the prior are ten times as large, and z is sqrt(10) times.
+    Counts: failing x 40, y 40 (n = 80); others x 10, y 60, z 60 (n = 130). Prior of 8 in all: x 8 * 50 / 210 = 1.90476.
+    log((40 + 1.90476) / (80 + 8 - 41.90476)) - log((10 + 1.90476) / (130 + 8 - 11.90476)) = -0.095310 + 2.360100
+    = 2.264790; variance 1 / 41.90476 + 1 / 11.90476 = 0.1078636; z = 6.89588.
     """
-    failing, others = ["x1 y1"] * 4, ["z1 y1"] * 5 + ["z1 y1 x1"]
-    assert over_represented(failing, others) == ()
-    (term,) = over_represented(failing * 10, others * 10)
+    (term,) = over_represented(["x1 y1"] * 40, ["z1 y1"] * 50 + ["z1 y1 x1"] * 10)
     assert (term.term, term.failing, term.others) == ("x1", 40, 10)
-    assert term.z == pytest.approx(1.80418 * 10**0.5, abs=0.01)
+    assert term.z == pytest.approx(6.89588, abs=0.005)
 
 
-def test_words_of_chance_are_seldom_named() -> None:
-    """No word has to do with failing: 100 test sets of 150 texts from 300 words, Zipf-like."""
-    draw = random.Random(1)
-    words = [f"w{k}x" for k in range(300)]
-    weights = [1 / (k + 3) for k in range(300)]
+def test_more_words_need_more_evidence() -> None:
+    """A word of 4 of 5 failing texts and 1 of 10 others: Fisher, one-sided.
+
+    C(5,4) C(10,1) + C(5,5) C(10,0) = 51 of C(15,5) = 3003 ways, 0.01698; with three words tested 5 % / 3 = 0.01667
+    is needed, with two 0.025.
+    """
+    failing, others = ["x1 y1"] * 4 + ["y1"], ["y1"] * 9 + ["y1 x1"]
+    assert [term.term for term in over_represented(failing, others)] == ["x1"]
+    assert over_represented([f"{text} z1" for text in failing], [f"{text} z1" for text in others]) == ()
+
+
+@pytest.mark.parametrize(("n_words", "length", "n", "n_failing"), [(300, 15, 150, 25), (1000, 30, 150, 12)])
+def test_words_of_chance_are_seldom_named(n_words: int, length: int, n: int, n_failing: int) -> None:
+    """No word has to do with failing: 100 test sets of texts whose words are Zipf-like."""
+    draw = random.Random(7)
+    words = [f"w{k}x" for k in range(n_words)]
+    weights = [1 / (k + 3) for k in range(n_words)]
     named = 0
     for _ in range(100):
-        texts = [" ".join(draw.choices(words, weights, k=15)) for _ in range(150)]
-        named += bool(over_represented(texts[:25], texts[25:]))
-    # One test set in five at most; 1.96 standard errors would name words in nearly each.
-    assert named <= 20
+        texts = [" ".join(draw.choices(words, weights, k=length)) for _ in range(n)]
+        named += bool(over_represented(texts[:n_failing], texts[n_failing:]))
+    # 5 % and three standard errors of 100 test sets.
+    assert named <= 5 + 6.5
 
 
 def test_nothing_to_compare_names_no_word() -> None:

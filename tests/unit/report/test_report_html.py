@@ -184,7 +184,12 @@ def test_a_slice_and_what_stands_behind_its_verdict_are_shown() -> None:
     parts = [text_of(row.find_class("part")[0]) for row in rows]
     assert parts == ["where plan=free", "by region", "where plan=enterprise"]
     (drivers,) = rows[0].find_class("drivers")
-    assert text_of(drivers).startswith("Largest parts of the drop: tone=angry 0.110 (40 examples)")
+    assert [text_of(head) for head in drivers.iter("dt")] == [
+        "Largest parts of the drop",
+        "14 examples worse than base",
+        "Words that stand out in them",
+    ]
+    assert text_of(drivers.find(".//dd")) == "tone=angry 0.110 (40 examples), label=fee 0.052 (31 examples)"
     assert rows[2].find_class("drivers") == []
 
 

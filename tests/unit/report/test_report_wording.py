@@ -199,7 +199,7 @@ def test_gates_table_names_slices_and_what_stands_behind_a_verdict() -> None:
     assert (missed.measure, missed.slice) == ("classification.accuracy", "where plan=free")
     assert missed.reason == (
         "missed Largest parts of the drop: tone=angry 0.110 (40 examples), label=fee 0.052 (31 examples). "
-        "14 examples worse than base: t-4, t-17, t-21, t-30, t-41, …. Words that stand out in them: "
+        "14 examples worse than base: t-4, t-17, t-21, t-30, t-41 and 9 more. Words that stand out in them: "
         "“refund” in 9 of 14, else 2 of 41; “invoice” in 6 of 14, else 1 of 41."
     )
     assert passed.slice == "where plan=enterprise"
