@@ -301,6 +301,28 @@ def test_a_wrong_choice_is_a_usage_error(
     result.stderr.fnmatch_lines([f"ERROR: {said} is fail or warn, got 'ignore'"])
 
 
+def test_a_task_that_the_base_guesses_shows_no_forgetting(warm: Path, pytester: pytest.Pytester) -> None:
+    """The untrained base says the same of odd and even numbers, which is right for every other one."""
+    write_suite(
+        warm,
+        """\
+import pytest
+pytestmark = pytest.mark.recipes("animals")
+
+def test_facts(capability, gate):
+    (facts,) = capability("facts")
+    gate(facts.accuracy, compared_with="base", max_drop=0.99)
+""",
+    )
+    result = pytester.runpytest_inprocess("suites")
+    result.assert_outcomes(failed=1)
+    said = "not informative: 0.500 of base is not above guessing (0.500) by more than 0.05"
+    result.stdout.fnmatch_lines([f"INCOMPLETE  capability.facts.accuracy: * Not decided: {said}, so there is nothing*"])
+    report = report_of(warm)
+    assert report["outcome"] == "incomplete"
+    assert {measure["note"] for measure in report["recipes"][0]["measures"]} == {said}  # type: ignore[index]
+
+
 def test_deselected_tests_make_the_recipe_incomplete(warm: Path, pytester: pytest.Pytester) -> None:
     write_suite(warm, FULL_SUITE)
     result = pytester.runpytest_inprocess("suites", "-k", "facts")
