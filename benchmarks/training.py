@@ -3,9 +3,9 @@
     python benchmarks/training.py                       # both data sets, 16 steps each
     python benchmarks/training.py --data postgres_assistant --steps 57
 
-SFTTrainer runs twice: with the recipe's arguments alone, and with activation checkpointing off, as the harness sets it on
-a CPU. Each side trains in a process of its own, in turn, from the same NF4 weights, and is then measured by one function on
-the same validation set. Prints Markdown: seconds a step, validation loss, peak memory, and their ratios.
+SFTTrainer runs twice: with the recipe's arguments alone, and with activation checkpointing off, as the harness sets it
+on a CPU. Each side trains in a process of its own, in turn, from the same NF4 weights, and is then measured by one
+function on the same validation set. Prints Markdown: seconds a step, validation loss, peak memory, and their ratios.
 """
 
 from __future__ import annotations

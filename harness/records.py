@@ -20,6 +20,7 @@ __all__ = [
     "PROMPTED_BASE",
     "VIEWS",
     "Choices",
+    "Drivers",
     "Estimate",
     "Example",
     "GateResult",
@@ -30,8 +31,11 @@ __all__ = [
     "RecipeResult",
     "Role",
     "Rule",
+    "RuleKind",
     "Run",
     "Scores",
+    "SliceShare",
+    "TermCount",
     "TrainingSummary",
     "Verdict",
 ]
@@ -111,6 +115,7 @@ class Scores:
     groups: (n,) or None. slices: name -> (n,) values.
     bounds: the lowest and highest value an example can have; (0, 1) with only 0 and 1 makes a proportion.
     n_expected: how many examples the suite asked for; unscored: id -> why it has no value.
+    chance: what guessing would get, where that is known.
     note: a caveat that every output must show, e.g. that the judge is a stand-in.
     """
 
@@ -128,6 +133,7 @@ class Scores:
     bounds: tuple[float, float] = (0.0, 1.0)
     unscored: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
+    chance: float | None = None
 
     @property
     def n_unscored(self) -> int:
@@ -174,13 +180,24 @@ class Outcome(StrEnum):
     INCOMPLETE = "incomplete"
 
 
+class RuleKind(StrEnum):
+    """What sort of demand a gate makes; what its numbers mean follows from it."""
+
+    THRESHOLD = "threshold"
+    DROP = "drop"
+    GAIN = "gain"
+    MUST_PASS = "must_pass"
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """What a gate demands of a measure.
 
-    Exactly one of: at_least / at_most (absolute; either or both), or compared_with with max_drop
+    At most one of: at_least / at_most (absolute; either or both), or compared_with with max_drop
     (non-inferiority: view - baseline > -max_drop) or min_gain (superiority: view - baseline > min_gain).
+    must_pass: ids of examples that have to be right, beside that or alone.
     decide: "point" looks at the estimate, "confident" asks the whole interval to clear the bar.
+    n: how many examples there have to be, where the suite declares it.
     """
 
     at_least: float | None = None
@@ -190,15 +207,75 @@ class Rule:
     min_gain: float | None = None
     decide: Literal["point", "confident"] = "point"
     confidence: float = 0.95
+    must_pass: tuple[str, ...] = ()
+    n: int | None = None
+
+    @property
+    def kind(self) -> RuleKind:
+        """A rule that also names examples which must pass is of the kind of its number."""
+        if self.max_drop is not None:
+            return RuleKind.DROP
+        if self.min_gain is not None:
+            return RuleKind.GAIN
+        if self.must_pass and self.at_least is None and self.at_most is None:
+            return RuleKind.MUST_PASS
+        return RuleKind.THRESHOLD
+
+
+@dataclass(frozen=True, slots=True)
+class SliceShare:
+    """A slice's part in a drop or shortfall.
+
+    contribution: in the unit of the measure; the parts of one slice name add up to the whole for a mean.
+    """
+
+    name: str
+    value: str
+    n: int
+    contribution: float
+
+
+@dataclass(frozen=True, slots=True)
+class TermCount:
+    """A word that failing examples have more often than others: in how many of each it is, and how sure that is.
+
+    z: log-odds ratio by its standard error.
+    """
+
+    term: str
+    failing: int
+    others: int
+    z: float
+
+
+@dataclass(frozen=True, slots=True)
+class Drivers:
+    """What stands behind a verdict that is no pass.
+
+    slices: the largest contributions, first the largest. failing: a few ids of the n_failing examples to look
+    at first. terms: over-represented in all of these, compared with the n_others.
+    """
+
+    slices: tuple[SliceShare, ...] = ()
+    failing: tuple[str, ...] = ()
+    n_failing: int = 0
+    n_others: int = 0
+    terms: tuple[TermCount, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What a rule says of an estimate, with a reason a person can act on.
 
-    value, low, high: the measure on the view. baseline: the value of the view compared with.
+    value, low, high: the measure on the view; where only named examples must pass, value is their share that
+    did and n their number. baseline: the value of the view compared with.
     difference, difference_low, difference_high: paired, view minus baseline. All None where not defined.
-    rule: in words, e.g. "at least 0.90". threshold / margin: the rule's number.
+    rule: in words, e.g. "at least 0.90". kind: what sort of rule it is. threshold / margin: the rule's number;
+    at_least, at_most: both thresholds, where threshold is the nearer one.
+    lowest, highest: what the measure can be at all; None where that has no end.
+    slice_name, slice_value: the part of the test set that the verdict is on; None for all of it.
+    must_pass_failed: ids of examples that had to be right and were not.
+    drivers: what stands behind a verdict that is not a pass, where that is known.
     """
 
     measure: str
@@ -219,11 +296,24 @@ class Verdict:
     margin: float | None = None
     method: str = ""
     note: str = ""
+    kind: RuleKind = RuleKind.THRESHOLD
+    at_least: float | None = None
+    at_most: float | None = None
+    lowest: float | None = None
+    highest: float | None = None
+    slice_name: str | None = None
+    slice_value: str | None = None
+    must_pass_failed: tuple[str, ...] = ()
+    drivers: Drivers | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class GateResult:
-    """A verdict and where it was asked for. id is unique in a run: recipe/test_name/measure[#k]."""
+    """A verdict and where it was asked for.
+
+    id is unique in a run: recipe/test_name/measure, then {slice=value} where it is on a slice, and #k where a
+    test asks the same again.
+    """
 
     id: str
     test: str
@@ -292,4 +382,4 @@ class Run:
     provenance: Mapping[str, Any]
     recipes: tuple[RecipeResult, ...]
     problems: tuple[str, ...] = ()
-    schema_version: int = 1
+    schema_version: int = 2

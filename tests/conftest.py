@@ -20,5 +20,6 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _closed_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reaches a hub or a paid judge, whatever the developer's shell has set."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    for name in ("ANTHROPIC_API_KEY", "HARNESS_STORE", "HARNESS_REPORT_DIR", "HARNESS_DEVICE"):
+    names = ("ANTHROPIC_API_KEY", "HARNESS_STORE", "HARNESS_REPORT_DIR", "HARNESS_DEVICE", "HARNESS_INCONCLUSIVE")
+    for name in names:
         monkeypatch.delenv(name, raising=False)

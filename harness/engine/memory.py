@@ -92,8 +92,8 @@ def token_budget(longest: int, device: str) -> int:
 def training_budget(model: Any, longest: int, device: str, *, checkpointing: bool) -> int:
     """Tokens per row while training, where a row's activations are held for the backward pass.
 
-    On a CPU 1,024: 512 took a fifth more time with the embedded model, and saved 0.25 GB. On a GPU what half of its free memory holds by a rough count
-    of activations, in bytes: halved in training where that proves too much.
+    On a CPU 1,024: 512 took a fifth more time with the embedded model, and saved 0.25 GB. On a GPU what half of its
+    free memory holds by a rough count of activations, in bytes: halved in training where that proves too much.
     """
     if device == "cpu":
         return max(1024, longest)

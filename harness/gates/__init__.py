@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from harness.gates.decisions import decide, overall
+from harness.gates.decisions import MIN_N, decide, decide_slices, overall
+from harness.gates.informative import chance_caveat, label_caveat
 from harness.gates.rules import in_words, rule_from
 
-__all__ = ["decide", "in_words", "overall", "rule_from"]
+__all__ = [
+    "MIN_N",
+    "chance_caveat",
+    "decide",
+    "decide_slices",
+    "in_words",
+    "label_caveat",
+    "overall",
+    "rule_from",
+]

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from harness.errors import GateError, StatisticsError
-from harness.gates.rules import check_rule, in_words
-from harness.records import Estimate, Outcome, Rule, Scores, Verdict
+from harness.gates.informative import uninformative
+from harness.gates.parts import SliceValues, check_named, restricted, slice_values, with_named
+from harness.gates.rules import check_rule, check_slices, in_words
+from harness.records import Estimate, Outcome, Rule, RuleKind, Scores, Verdict
 
-__all__ = ["decide", "overall"]
+__all__ = ["MIN_N", "decide", "decide_slices", "overall"]
+
+MIN_N = 20
+"""The fewest examples that a slice's value is decided on, where a gate does not say otherwise."""
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+_WORST_FIRST = (Outcome.FAIL, Outcome.INCOMPLETE, Outcome.INCONCLUSIVE, Outcome.PASS)
 
 # Differences below this are rounding of floating-point arithmetic, as in 0.90 - 0.85 > 0.05.
 _ROUNDING = 1e-9
@@ -18,22 +27,121 @@ _ROUNDING = 1e-9
 _OUT_OF_REACH = 100.0
 
 
-def decide(rule: Rule, scores: Scores, baseline: Scores | None, *, view: str, seed: int = 0) -> Verdict:
+def decide(
+    rule: Rule,
+    scores: Scores,
+    baseline: Scores | None,
+    *,
+    view: str,
+    seed: int = 0,
+    texts: Mapping[str, str] = _NOTHING,
+    answers: Mapping[str, str] = _NOTHING,
+) -> Verdict:
     """The verdict of a rule on one view's scores.
 
     scores: of `view`. baseline: of `rule.compared_with` on the same examples; not used by a threshold.
     seed: of the resampling behind an interval; the same scores and seed give the same verdict.
+    texts, answers: id -> what was asked and what the view answered, where known; they explain a verdict.
 
     A threshold is decided by the estimate ("point") or by its two-sided interval at `rule.confidence`
     ("confident"). A comparison is decided by the one-sided bound of the paired difference at
     `rule.confidence`; shown is the two-sided interval that has this bound at each end, at 95 % the one at
-    90 %, which is how non-inferiority is tested.
-    Raises GateError if the rule itself cannot be decided, e.g. has a threshold of NaN, or if the scores are
-    of another view than said.
+    90 %, which is how non-inferiority is tested. An example that must pass and is wrong makes it a fail.
+    Raises GateError if the rule itself cannot be decided, e.g. has a threshold of NaN or names an example
+    that there is not, or if the scores are of another view than said.
     """
-    # Loads scipy: not on import, which collecting tests pays for.
-    from harness import statistics
+    _check(rule, scores, baseline, view)
+    check_named(scores, rule.must_pass)
+    verdict = _undecided(rule, scores, baseline)
+    problem = _problem(rule, scores, baseline) or _not_informative(rule, scores, baseline)
+    if problem is not None:
+        return replace(verdict, reason=problem)
+    if rule.kind is not RuleKind.MUST_PASS:
+        verdict = _decided(rule, verdict, scores, baseline, seed, texts)
+    if rule.must_pass and (verdict.value is not None or rule.kind is RuleKind.MUST_PASS):
+        return with_named(verdict, scores, rule.must_pass, answers)
+    return verdict
 
+
+def decide_slices(
+    rule: Rule,
+    scores: Scores,
+    baseline: Scores | None,
+    *,
+    view: str,
+    slices: str | Sequence[str],
+    min_n: int = MIN_N,
+    seed: int = 0,
+    texts: Mapping[str, str] = _NOTHING,
+) -> tuple[Verdict, ...]:
+    """The verdicts of a rule on each value of a slice, or of several, the worst first.
+
+    min_n: the fewest examples that a value is decided on. Values with fewer are named in the note of the
+    slice's first verdict; where no value has enough, the slice has one verdict, `incomplete`, which says so.
+    The rest as in `decide`. Raises GateError also for a slice that the examples do not have.
+    """
+    _check(rule, scores, baseline, view)
+    names = check_slices(scores.measure, slices, min_n, tuple(scores.slices))
+    if rule.must_pass:
+        raise GateError(f"{scores.measure}: must_pass names single examples, slices are many. Write a gate for each.")
+    undecided = _undecided(rule, scores, baseline)
+    problem = _problem(rule, scores, baseline) or _not_informative(rule, scores, baseline)
+    verdicts: list[Verdict] = []
+    for name in names:
+        values = slice_values(scores, name, min_n)
+        if problem is not None or not values.ids:
+            reason = problem or (
+                f"Not decided: no value of the slice {name!r} has {min_n} examples: {values.left_out}. Add examples, "
+                "or lower min_n."
+            )
+            verdicts.append(replace(undecided, reason=reason, slice_name=name))
+            continue
+        found = [
+            _slice_verdict(rule, scores, baseline, name, value, values, seed=seed, texts=texts) for value in values.ids
+        ]
+        found.sort(key=lambda verdict: _badness(rule, verdict))
+        if values.left_out:
+            left_out = f"not decided for having fewer than {min_n} examples: {values.left_out}"
+            found[0] = replace(found[0], note="; ".join(filter(None, (found[0].note, left_out))))
+        verdicts += found
+    return tuple(sorted(verdicts, key=lambda verdict: _badness(rule, verdict)))
+
+
+def _slice_verdict(
+    rule: Rule,
+    scores: Scores,
+    baseline: Scores | None,
+    name: str,
+    value: str,
+    values: SliceValues,
+    *,
+    seed: int,
+    texts: Mapping[str, str],
+) -> Verdict:
+    ours = restricted(scores, values.ids[value])
+    theirs = None if baseline is None else restricted(baseline, values.ids[value])
+    verdict = replace(_undecided(rule, ours, theirs), slice_name=name, slice_value=value)
+    # That there are as many examples as the suite declares was asked of all of them together.
+    problem = _problem(replace(rule, n=None), ours, theirs) or _not_informative(rule, ours, theirs, whole=False)
+    if problem is not None:
+        return replace(verdict, reason=problem)
+    return _decided(rule, verdict, ours, theirs, seed, texts)
+
+
+def _badness(rule: Rule, verdict: Verdict) -> tuple[int, float]:
+    """Sorts the worst first: by outcome, then by how far the estimate is on the wrong side of the bar."""
+    if verdict.difference is not None:
+        distance = verdict.difference
+    elif verdict.value is None:
+        distance = -math.inf
+    else:
+        sides = [verdict.value - rule.at_least] if rule.at_least is not None else []
+        sides += [rule.at_most - verdict.value] if rule.at_most is not None else []
+        distance = min(sides, default=verdict.value)
+    return _WORST_FIRST.index(verdict.outcome), distance
+
+
+def _check(rule: Rule, scores: Scores, baseline: Scores | None, view: str) -> None:
     check_rule(rule, bounds=_value_bounds(scores), measure=scores.measure, view=view)
     if scores.view != view:
         raise GateError(f"{scores.measure}: the scores are of {scores.view}, the gate is on {view}.")
@@ -42,18 +150,29 @@ def decide(rule: Rule, scores: Scores, baseline: Scores | None, *, view: str, se
             f"{scores.measure}: the baseline's scores are of {baseline.view}, the gate compares with "
             f"{rule.compared_with}."
         )
-    verdict = _undecided(rule, scores, baseline)
-    problem = _problem(rule, scores, baseline)
-    if problem is not None:
-        return replace(verdict, reason=problem)
+
+
+def _decided(
+    rule: Rule, verdict: Verdict, scores: Scores, baseline: Scores | None, seed: int, texts: Mapping[str, str]
+) -> Verdict:
+    # Loads scipy: not on import, which collecting tests pays for.
+    from harness import statistics
+    from harness.gates.drivers import drivers_of
+
     try:
         estimate = statistics.estimate(scores, confidence=rule.confidence, seed=seed)
         if rule.compared_with is None or baseline is None:
-            return _decide_threshold(rule, verdict, estimate)
-        difference = statistics.difference(scores, baseline, confidence=2 * rule.confidence - 1, seed=seed)
-        return _decide_comparison(rule, verdict, estimate, statistics.point(baseline), difference)
+            verdict = _decide_threshold(rule, verdict, estimate)
+        else:
+            difference = statistics.difference(scores, baseline, confidence=2 * rule.confidence - 1, seed=seed)
+            verdict = _decide_comparison(rule, verdict, estimate, statistics.point(baseline), difference)
     except StatisticsError as error:
         return replace(verdict, reason=f"Not decided: {str(error).rstrip('.')}.")
+    if verdict.outcome not in (Outcome.FAIL, Outcome.INCONCLUSIVE):
+        return verdict
+    bar = verdict.threshold if rule.kind is RuleKind.THRESHOLD else None
+    against = None if rule.compared_with is None else baseline
+    return replace(verdict, drivers=drivers_of(rule, scores, against, bar, texts))
 
 
 def overall(outcomes: Iterable[Outcome]) -> Outcome:
@@ -64,8 +183,7 @@ def overall(outcomes: Iterable[Outcome]) -> Outcome:
     seen = set(outcomes)
     if not seen:
         return Outcome.INCOMPLETE
-    order = (Outcome.FAIL, Outcome.INCOMPLETE, Outcome.INCONCLUSIVE)
-    return next((outcome for outcome in order if outcome in seen), Outcome.PASS)
+    return next(outcome for outcome in _WORST_FIRST if outcome in seen)
 
 
 def _value_bounds(scores: Scores) -> tuple[float, float]:
@@ -74,6 +192,7 @@ def _value_bounds(scores: Scores) -> tuple[float, float]:
 
 
 def _undecided(rule: Rule, scores: Scores, baseline: Scores | None) -> Verdict:
+    lowest, highest = _value_bounds(scores)
     notes = _parts(scores.note)
     if baseline is not None:
         notes += [f"{baseline.view}: {part}" for part in _parts(baseline.note) if part not in notes]
@@ -88,6 +207,11 @@ def _undecided(rule: Rule, scores: Scores, baseline: Scores | None) -> Verdict:
         compared_with=rule.compared_with,
         margin=rule.max_drop if rule.max_drop is not None else rule.min_gain,
         note="; ".join(notes),
+        kind=rule.kind,
+        at_least=rule.at_least,
+        at_most=rule.at_most,
+        lowest=lowest if math.isfinite(lowest) else None,
+        highest=highest if math.isfinite(highest) else None,
     )
 
 
@@ -100,6 +224,11 @@ def _problem(rule: Rule, scores: Scores, baseline: Scores | None) -> str | None:
     problem = scores.problem()
     if problem is not None:
         return f"Not decided: {scores.view}: {problem}."
+    if rule.n is not None and rule.n != scores.n_expected:
+        return (
+            f"Not decided: the gate declares n={rule.n} and the test set has {_examples(scores.n_expected)}. Bring "
+            "back what is missing, or declare the new number."
+        )
     if rule.compared_with is None:
         return None
     if baseline is None:
@@ -113,6 +242,11 @@ def _problem(rule: Rule, scores: Scores, baseline: Scores | None) -> str | None:
             f"{baseline.view}; score both on the same test set."
         )
     return None
+
+
+def _not_informative(rule: Rule, scores: Scores, baseline: Scores | None, *, whole: bool = True) -> str | None:
+    problem = uninformative(rule, scores, baseline, whole=whole)
+    return None if problem is None else f"Not decided: {problem}."
 
 
 def _finite(estimate: Estimate) -> bool:
@@ -135,7 +269,7 @@ def _decide_threshold(rule: Rule, verdict: Verdict, estimate: Estimate) -> Verdi
     shown = f"{value:.3f} [{low:.3f}, {high:.3f}] on {_examples(estimate.n)}"
     if rule.decide == "point":
         outcome = Outcome.PASS if clears else Outcome.FAIL
-        reason = f"{shown} {'is' if clears else 'is not'} {in_words(rule)}."
+        reason = f"{shown} {'is' if clears else 'is not'} {_bar_in_words(rule)}."
         if open_bounds:
             other = "fail" if clears else "pass"
             reason += (
@@ -152,7 +286,7 @@ def _decide_threshold(rule: Rule, verdict: Verdict, estimate: Estimate) -> Verdi
     else:
         # No threshold inside the interval: all of it is on the estimate's side.
         outcome = Outcome.PASS if clears else Outcome.FAIL
-        reason = f"{shown}: the whole interval {'is' if clears else 'is not'} {in_words(rule)}."
+        reason = f"{shown}: the whole interval {'is' if clears else 'is not'} {_bar_in_words(rule)}."
     return replace(
         verdict,
         outcome=outcome,
@@ -183,16 +317,16 @@ def _decide_comparison(
         # Being no better than the baseline is not a gain, even where any gain would do.
         clears = value >= target - _ROUNDING and (rule.max_drop is not None or value > _ROUNDING)
         outcome = Outcome.PASS if clears else Outcome.FAIL
-        reason = f"{shown}; {in_words(rule)} is {'met' if clears else 'missed'} by the estimate."
+        reason = f"{shown}; {_bar_in_words(rule)} is {'met' if clears else 'missed'} by the estimate."
         if low < target < high:
             other = "fail" if clears else "pass"
             reason += f" The interval straddles {target:+.3f}: another sample of this size could {other}."
     elif low > target:
         outcome = Outcome.PASS
-        reason = f"{shown}; {in_words(rule)} is met with {confident} confidence."
+        reason = f"{shown}; {_bar_in_words(rule)} is met with {confident} confidence."
     elif high < target:
         outcome = Outcome.FAIL
-        reason = f"{shown}; {in_words(rule)} is missed with {confident} confidence."
+        reason = f"{shown}; {_bar_in_words(rule)} is missed with {confident} confidence."
     else:
         outcome = Outcome.INCONCLUSIVE
         reason = (
@@ -215,6 +349,11 @@ def _decide_comparison(
             f"value: {estimate.method}, {_percent(estimate.confidence)} interval"
         ),
     )
+
+
+def _bar_in_words(rule: Rule) -> str:
+    """The rule's number in words; the examples that must pass have a sentence of their own."""
+    return in_words(replace(rule, must_pass=()))
 
 
 def _more_examples(estimate: Estimate, target: float) -> str:

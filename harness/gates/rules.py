@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from harness.errors import GateError
 from harness.records import ADAPTER, VIEWS, Rule
 
-__all__ = ["check_rule", "in_words", "rule_from"]
+__all__ = ["LOWER_IS_BETTER", "check_rule", "check_slices", "in_words", "rule_from"]
+
+LOWER_IS_BETTER = ("_loss", "_error")
 
 
 def rule_from(
@@ -20,6 +24,8 @@ def rule_from(
     min_gain: float | None = None,
     decide: Literal["point", "confident"] | None = None,
     confidence: float = 0.95,
+    must_pass: Sequence[str] | None = None,
+    n: int | None = None,
     bounds: tuple[float, float] = (0.0, 1.0),
     measure: str = "the measure",
     view: str = ADAPTER,
@@ -31,6 +37,8 @@ def rule_from(
     min_gain (how much better it must be); neither is negative, both in the measure's unit.
     decide: "point" by the estimate, "confident" by its interval; default "point" for thresholds,
     "confident" for comparisons. confidence: above 0.5 and below 1.
+    must_pass: ids of examples that have to be right, beside a rule or alone. n: how many examples there are
+    to be.
     bounds, measure, view: of what is gated.
     Raises GateError with one line that says what is wrong and what to write.
     """
@@ -45,6 +53,8 @@ def rule_from(
             _check_number(measure, name, number)
     if decide is None:
         decide = "point" if compared_with is None else "confident"
+    if must_pass is not None:
+        _check_ids(measure, must_pass)
     rule = Rule(
         at_least=None if at_least is None else float(at_least),
         at_most=None if at_most is None else float(at_most),
@@ -53,6 +63,8 @@ def rule_from(
         min_gain=None if min_gain is None else float(min_gain),
         decide=decide,
         confidence=float(confidence),
+        must_pass=tuple(must_pass or ()),
+        n=n,
     )
     check_rule(rule, bounds=bounds, measure=measure, view=view)
     return rule
@@ -69,6 +81,10 @@ def check_rule(rule: Rule, *, bounds: tuple[float, float], measure: str, view: s
         raise GateError(f"{measure}: confidence must be above 0.5 and below 1, got {rule.confidence:g}. 0.95 is usual.")
     if rule.decide not in ("point", "confident"):
         raise GateError(f'{measure}: decide must be "point" or "confident", got {rule.decide!r}.')
+    if rule.n is not None:
+        _check_count(measure, "n", rule.n)
+    if rule.must_pass:
+        _check_must_pass(rule, bounds, measure)
     absolute = rule.at_least is not None or rule.at_most is not None
     relative = rule.max_drop is not None or rule.min_gain is not None
     if absolute and (relative or rule.compared_with is not None):
@@ -80,24 +96,70 @@ def check_rule(rule: Rule, *, bounds: tuple[float, float], measure: str, view: s
         _check_thresholds(rule, bounds, measure)
     elif relative or rule.compared_with is not None:
         _check_comparison(rule, bounds, measure, view)
-    else:
+    elif not rule.must_pass:
         raise GateError(
-            f"{measure}: the gate has no rule. Give at_least, at_most, or compared_with with max_drop or min_gain."
+            f"{measure}: the gate has no rule. Give at_least, at_most, compared_with with max_drop or min_gain, "
+            "or must_pass."
         )
+
+
+def check_slices(measure: str, slices: Any, min_n: Any, known: Sequence[str]) -> tuple[str, ...]:
+    """The names of slices that a gate asks for.
+
+    slices: a name or several. min_n: the fewest examples that a value may have. known: the names there are.
+    Raises GateError with one line that says what is wrong.
+    """
+    names = [slices] if isinstance(slices, str) else slices
+    if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) and name for name in names):
+        raise GateError(f'{measure}: slices must be a name or a list of names, got {slices!r}. Write slices="plan".')
+    for name in names:
+        if name not in known:
+            there = f"its slices: {', '.join(known)}" if known else "its examples have no slices"
+            raise GateError(f"{measure}: there is no slice {name!r}; {there}.")
+        if names.count(name) > 1:
+            raise GateError(f"{measure}: the slice {name!r} is named twice.")
+    _check_count(measure, "min_n", min_n)
+    return tuple(names)
 
 
 def in_words(rule: Rule) -> str:
     """The rule as a person reads it, e.g. "drop vs base at most 0.050"."""
-    if rule.max_drop is not None:
-        return f"drop vs {rule.compared_with} at most {rule.max_drop:.3f}"
-    if rule.min_gain is not None:
-        return f"gain over {rule.compared_with} at least {rule.min_gain:.3f}"
     parts = []
+    if rule.max_drop is not None:
+        parts.append(f"drop vs {rule.compared_with} at most {rule.max_drop:.3f}")
+    if rule.min_gain is not None:
+        parts.append(f"gain over {rule.compared_with} at least {rule.min_gain:.3f}")
     if rule.at_least is not None:
         parts.append(f"at least {rule.at_least:.3f}")
     if rule.at_most is not None:
         parts.append(f"at most {rule.at_most:.3f}")
+    if rule.must_pass:
+        count = len(rule.must_pass)
+        parts.append(f"right on {count} named {'example' if count == 1 else 'examples'}")
     return " and ".join(parts)
+
+
+def _check_ids(measure: str, ids: Any) -> None:
+    if not isinstance(ids, list | tuple) or not all(isinstance(one, str) for one in ids):
+        raise GateError(f'{measure}: must_pass must be a list of example ids, got {ids!r}. Write must_pass=["t-17"].')
+    if not ids:
+        raise GateError(f"{measure}: must_pass names no example. Leave it out, or name the ids that have to be right.")
+    doubled = [one for one, count in Counter(ids).items() if count > 1]
+    if doubled:
+        raise GateError(f"{measure}: must_pass names {doubled[0]!r} twice.")
+
+
+def _check_count(measure: str, name: str, count: Any) -> None:
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise GateError(f"{measure}: {name} must be a whole number of examples, at least 1, got {count!r}.")
+
+
+def _check_must_pass(rule: Rule, bounds: tuple[float, float], measure: str) -> None:
+    _check_ids(measure, rule.must_pass)
+    if measure.endswith(LOWER_IS_BETTER):
+        raise GateError(f"{measure}: lower is better here, so no example of it can be right. Gate it with at_most.")
+    if not math.isfinite(bounds[1]):
+        raise GateError(f"{measure}: it has no upper bound, so no example of it can be right. Gate it with at_least.")
 
 
 def _check_number(measure: str, name: str, number: Any) -> None:
@@ -138,7 +200,7 @@ def _check_comparison(rule: Rule, bounds: tuple[float, float], measure: str, vie
             f"{measure}: compared_with={rule.compared_with!r} needs max_drop (how much worse is still good "
             "enough) or min_gain (how much better it must be)."
         )
-    if measure.endswith(("_loss", "_error")):
+    if measure.endswith(LOWER_IS_BETTER):
         raise GateError(f"{measure}: lower is better here, and {name} is for measures where higher is. Use at_most.")
     width = bounds[1] - bounds[0]
     if not 0 <= margin < width:

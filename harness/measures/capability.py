@@ -22,6 +22,7 @@ class CapabilityResult:
     n_expected: how many items the task has. unscored: id -> why the item has no value or why its values,
     if ids has it, must not count, e.g. a log-likelihood that is not finite.
     groups, slices: as in Scores, in the order of ids.
+    chance: the accuracy of guessing, None where that is not known.
     """
 
     view: str
@@ -31,6 +32,7 @@ class CapabilityResult:
     unscored: Mapping[str, str] = field(default_factory=dict)
     groups: tuple[str, ...] | None = None
     slices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    chance: float | None = None
 
 
 class CapabilityTask:
@@ -100,4 +102,5 @@ class CapabilityTask:
             groups=None if groups is None else tuple(groups[k] for k in kept),
             slices={name: tuple(column[k] for k in kept) for name, column in result.slices.items()},
             unscored=unscored,
+            chance=result.chance,
         )

@@ -371,6 +371,7 @@ class RecipeRun:
             "task": name,
             "files": None if file is None else file.digest,
             "lm_eval": library_versions(["lm_eval"]),
+            "form": 2,  # of what is stored: 2 has the accuracy of guessing
             **self._model_key(view),
         }
         return self._stored(
@@ -384,6 +385,7 @@ class RecipeRun:
                 values={metric: tuple(values) for metric, values in v["values"].items()},
                 n_expected=v["n_expected"],
                 unscored=v["unscored"],
+                chance=v["chance"],
             ),
         )
 
@@ -392,7 +394,9 @@ class RecipeRun:
 
         with self._model(view) as (loaded, model), self._counted(f"{view} on {name}", 0) as count:
             result = run_task(loaded, model, name, self.capability_folder, count)
-        return CapabilityResult(view, result.ids, result.metrics, result.n_expected, result.unscored)
+        return CapabilityResult(
+            view, result.ids, result.metrics, result.n_expected, result.unscored, chance=result.chance
+        )
 
     # The store
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from harness import statistics
 from harness.errors import HarnessError, RecipeError
-from harness.gates import decide, overall, rule_from
+from harness.gates import MIN_N, chance_caveat, decide, decide_slices, label_caveat, overall, rule_from
 from harness.measures import Measure
 from harness.pipeline.evaluation import RecipeRun
 from harness.pipeline.identity import provenance
@@ -22,11 +22,13 @@ from harness.progress import Progress, Silent
 from harness.recipes import Recipe, find_recipes, load_recipe, resolved
 from harness.records import (
     ADAPTER,
+    BASE,
     VIEWS,
     GateResult,
     MeasureResult,
     Outcome,
     RecipeResult,
+    Rule,
     Run,
     Scores,
     Verdict,
@@ -151,6 +153,8 @@ class Session:
         min_gain: float | None = None,
         decide_by: Literal["point", "confident"] | None = None,
         confidence: float = 0.95,
+        must_pass: Sequence[str] | None = None,
+        n: int | None = None,
     ) -> Verdict:
         """Decide a gate of recipe `name` and keep the verdict. Arguments as harness.gates.rule_from.
 
@@ -164,17 +168,62 @@ class Session:
             min_gain=min_gain,
             decide=decide_by,
             confidence=confidence,
+            must_pass=must_pass,
+            n=n,
             bounds=measure.bounds,
             measure=measure.name,
             view=view,
         )
-        scores = measure.scores(view)
-        baseline = measure.scores(compared_with) if compared_with is not None else None
+        scores, baseline = _scores(measure, rule, view)
         record = self._records[name]
-        verdict = decide(rule, scores, baseline, view=view, seed=record.recipe.seed)
-        record.measures.setdefault(measure.name, measure)
-        record.gates.append(GateResult(self._gate_id(record, name, test, measure.name), test, verdict))
+        verdict = decide(
+            rule,
+            scores,
+            baseline,
+            view=view,
+            seed=record.recipe.seed,
+            texts=_texts(record.run, measure.name),
+            answers=_answers(record.run, measure.name, view),
+        )
+        self._keep(record, name, test, measure, (verdict,))
         return verdict
+
+    def gate_slices(
+        self,
+        name: str,
+        measure: Measure,
+        *,
+        test: str,
+        slices: str | Sequence[str],
+        min_n: int = MIN_N,
+        view: str = ADAPTER,
+        **asked: Any,
+    ) -> tuple[Verdict, ...]:
+        """Decide a gate on each value of a slice and keep the verdicts, the worst first.
+
+        slices, min_n: as harness.gates.decide_slices. asked: arguments of harness.gates.rule_from.
+        Raises GateError for arguments that make no rule or no slice, and what measuring raises.
+        """
+        rule = rule_from(**asked, bounds=measure.bounds, measure=measure.name, view=view)
+        scores, baseline = _scores(measure, rule, view)
+        record = self._records[name]
+        verdicts = decide_slices(
+            rule,
+            scores,
+            baseline,
+            view=view,
+            slices=slices,
+            min_n=min_n,
+            seed=record.recipe.seed,
+            texts=_texts(record.run, measure.name),
+        )
+        self._keep(record, name, test, measure, verdicts)
+        return verdicts
+
+    def _keep(self, record: _Record, name: str, test: str, measure: Measure, verdicts: Sequence[Verdict]) -> None:
+        record.measures.setdefault(measure.name, measure)
+        for verdict in verdicts:
+            record.gates.append(GateResult(self._gate_id(record, name, test, verdict), test, verdict))
 
     @property
     def opened(self) -> tuple[str, ...]:
@@ -213,10 +262,13 @@ class Session:
         return f"{self.started_at:%Y%m%d-%H%M%S}-{os.getpid()}"
 
     @staticmethod
-    def _gate_id(record: _Record, name: str, test: str, measure: str) -> str:
+    def _gate_id(record: _Record, name: str, test: str, verdict: Verdict) -> str:
         short = re.sub(r"\[.*", "", test.rpartition("::")[2])
-        base = f"{name}/{short}/{measure}"
-        taken = sum(gate.id == base or gate.id.startswith(f"{base}#") for gate in record.gates)
+        base = f"{name}/{short}/{verdict.measure}"
+        if verdict.slice_name is not None:
+            part = verdict.slice_name if verdict.slice_value is None else f"{verdict.slice_name}={verdict.slice_value}"
+            base += f"{{{part}}}"
+        taken = sum(_without_number(gate.id) == base for gate in record.gates)
         return f"{base}#{taken + 1}" if taken else base
 
     def _result(self, name: str, record: _Record) -> RecipeResult:
@@ -271,7 +323,7 @@ def _joined(one: RecipeResult, other: RecipeResult) -> RecipeResult:
     gates: list[GateResult] = []
     taken: Counter[str] = Counter()
     for gate in decided.values():
-        base = gate.id.partition("#")[0]
+        base = _without_number(gate.id)
         taken[base] += 1
         gates.append(gate if taken[base] == 1 else replace(gate, id=f"{base}#{taken[base]}"))
     problems = dict.fromkeys(filter(None, (one.problem, other.problem)))
@@ -287,6 +339,11 @@ def _joined(one: RecipeResult, other: RecipeResult) -> RecipeResult:
     )
 
 
+def _without_number(gate_id: str) -> str:
+    """The id without what tells gates of one name apart; a "#" may also stand in a measure or a slice."""
+    return re.sub(r"#\d+\Z", "", gate_id)
+
+
 def run_outcome(recipes: Sequence[RecipeResult], problems: Sequence[str]) -> Outcome:
     """Pass only if every gate of every recipe passed, there was at least one, and nothing else went wrong."""
     outcomes = [gate.verdict.outcome for recipe in recipes for gate in recipe.gates]
@@ -295,10 +352,33 @@ def run_outcome(recipes: Sequence[RecipeResult], problems: Sequence[str]) -> Out
     return overall(outcomes)
 
 
+def _scores(measure: Measure, rule: Rule, view: str) -> tuple[Scores, Scores | None]:
+    """The scores that a rule needs: of the view, and of the one it is compared with."""
+    return measure.scores(view), measure.scores(rule.compared_with) if rule.compared_with is not None else None
+
+
+def _texts(run: RecipeRun, measure: str) -> dict[str, str]:
+    """id -> what the user asked, for measures of the recipe's test set; a capability task has items of its own."""
+    if measure.startswith("capability."):
+        return {}
+    try:
+        test = run.splits.test
+    except HarnessError:
+        return {}
+    return {example.id: "\n".join(m.content for m in example.messages if m.role == "user") for example in test}
+
+
+def _answers(run: RecipeRun, measure: str, view: str) -> dict[str, str]:
+    """id -> the text that the view wrote, where it was asked to."""
+    outputs = None if measure.startswith("capability.") else run.outputs.get(view)
+    return {} if outputs is None else dict(zip(outputs.ids, outputs.texts, strict=True))
+
+
 def _measured(record: _Record) -> list[MeasureResult]:
     """Every gated measure, on every view that was measured for it."""
     results = []
     for name, measure in record.measures.items():
+        at_chance = chance_caveat(measure.scores(BASE)) if BASE in measure.computed_views else None
         for view in VIEWS:
             if view not in measure.computed_views and not _known_for(record.run, name, view):
                 continue
@@ -319,7 +399,7 @@ def _measured(record: _Record) -> list[MeasureResult]:
                     n=len(scores.ids),
                     n_unscored=scores.n_unscored,
                     method=value.method if value else "",
-                    note="; ".join(filter(None, (problem, scores.note))),
+                    note="; ".join(filter(None, (problem, scores.note, label_caveat(scores), at_chance))),
                     details=_details(scores),
                 )
             )

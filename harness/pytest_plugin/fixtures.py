@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.pytest_plugin.gating import Gate
+from harness.pytest_plugin.options import inconclusive_of
 from harness.pytest_plugin.state import STATE
 
 if TYPE_CHECKING:
@@ -79,4 +80,5 @@ def capability(adapter: Adapter, recipe_run: RecipeRun) -> Callable[..., list[Ca
 @pytest.fixture
 def gate(recipe: Recipe, request: pytest.FixtureRequest) -> Gate:
     """Decides a rule on a measure; see Gate."""
-    return Gate(request.config.stash[STATE].session, recipe.name, request.node.nodeid)
+    warn = request.node.warn if inconclusive_of(request.config) == "warn" else None
+    return Gate(request.config.stash[STATE].session, recipe.name, request.node.nodeid, warn=warn)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["add_options", "device_of", "folder_of"]
+__all__ = ["add_options", "device_of", "folder_of", "inconclusive_of"]
 
 _FOLDERS = {
     "store": "adapters and results that are computed once (default: .harness)",
@@ -17,6 +17,7 @@ _FOLDERS = {
     "rubrics": "judge rubrics (default: fixtures/rubrics)",
 }
 _FOLDERS_WITH_OPTION = ("store", "report_dir")
+_INCONCLUSIVE = ("fail", "warn")
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -40,9 +41,16 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="DEVICE",
         help="cpu, cuda or cuda:N (default: the first GPU, else the CPU)",
     )
+    group.addoption(
+        "--harness-inconclusive",
+        metavar="{fail,warn}",
+        help="what an inconclusive gate does to its test: fail it (default), or let it pass with a warning; the run "
+        "is inconclusive either way",
+    )
     for name, text in _FOLDERS.items():
         parser.addini(f"harness_{name}", text, default=None)
     parser.addini("harness_device", "cpu, cuda or cuda:N", default=None)
+    parser.addini("harness_inconclusive", "fail or warn (default: fail)", default=None)
 
 
 def folder_of(config: pytest.Config, name: str) -> Path | None:
@@ -60,3 +68,20 @@ def folder_of(config: pytest.Config, name: str) -> Path | None:
 def device_of(config: pytest.Config) -> str | None:
     chosen = config.getoption("harness_device") or os.environ.get("HARNESS_DEVICE")
     return chosen or config.getini("harness_device") or None
+
+
+def inconclusive_of(config: pytest.Config) -> str:
+    """What an inconclusive gate does to its test: "fail" or "warn".
+
+    Raises pytest.UsageError for anything else, with the place where it was said.
+    """
+    for where, chosen in (
+        ("--harness-inconclusive", config.getoption("harness_inconclusive")),
+        ("HARNESS_INCONCLUSIVE", os.environ.get("HARNESS_INCONCLUSIVE")),
+        ("harness_inconclusive", config.getini("harness_inconclusive")),
+    ):
+        if chosen and chosen not in _INCONCLUSIVE:
+            raise pytest.UsageError(f"{where} is {' or '.join(_INCONCLUSIVE)}, got {chosen!r}")
+        if chosen:
+            return str(chosen)
+    return _INCONCLUSIVE[0]

@@ -49,13 +49,19 @@ def write_report(run: Run, reports: Path) -> Path:
     return folder
 
 
-def print_summary(run: Run, folder: Path | None, problems: Sequence[str], reporter: pytest.TerminalReporter) -> None:
-    """One table of gates, why those that did not pass did not, and where the report is."""
+def print_summary(
+    run: Run, folder: Path | None, problems: Sequence[str], reporter: pytest.TerminalReporter, *, warned: bool = False
+) -> None:
+    """One table of gates, why those that did not pass did not, and where the report is.
+
+    warned: inconclusive gates did not fail their tests, so that what pytest counts as passed is no verdict.
+    """
     rows = gates_table(run)
     headline_of = {recipe.name: recipe_headline(recipe) for recipe in run.recipes}
     reporter.section("adapter harness")
-    rows = [row._replace(measure=_clipped(row.measure)) for row in rows]
+    rows = [row._replace(measure=f"{_clipped(row.measure)} {row.slice}".rstrip()) for row in rows]
     widths = [max((len(cell) for cell in column), default=0) for column in zip(*rows, strict=True)]
+    inconclusive = sum(row.verdict == "inconclusive" for row in rows)
     shown = None
     for row in rows:
         if row.recipe != shown:  # the recipe heads its rows: as a column it would push them past 100 characters
@@ -73,6 +79,14 @@ def print_summary(run: Run, folder: Path | None, problems: Sequence[str], report
             reporter.write_line(f"{recipe.name}: {recipe.problem}", yellow=True)
     for problem in problems:
         reporter.write_line(problem, yellow=True)
+    if warned and inconclusive:
+        gates = "1 gate is" if inconclusive == 1 else f"{inconclusive} gates are"
+        reporter.write_line("")
+        reporter.write_line(
+            f"{gates} inconclusive. --harness-inconclusive=warn keeps that from failing a test; the run is "
+            f"{run.outcome}, not passed.",
+            yellow=True,
+        )
     reporter.write_line("")
     reporter.write_line(headline(run), bold=True)
     if folder is not None:

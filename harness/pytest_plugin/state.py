@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 import pytest
 
 from harness.errors import HarnessError, TrainingInterrupted
-from harness.pytest_plugin.options import device_of, folder_of
+from harness.pytest_plugin.options import device_of, folder_of, inconclusive_of
 from harness.records import Outcome
 
 if TYPE_CHECKING:
@@ -70,7 +70,11 @@ class State:
         )
 
     def check_options(self) -> None:
-        """UsageError for a --harness-recipe that matches nothing: here it is one clean line and exit status 4."""
+        """UsageError for a --harness-recipe that matches nothing, and for a --harness-inconclusive that is none.
+
+        Raised here, it is one clean line and exit status 4.
+        """
+        inconclusive_of(self.config)
         wanted = self.config.getoption("harness_recipe")
         if not wanted:
             return
@@ -201,7 +205,13 @@ class State:
             return
         from harness.pytest_plugin.reporting import print_summary
 
-        print_summary(self.run, self.report_folder, self._problems, reporter)
+        print_summary(
+            self.run,
+            self.report_folder,
+            self._problems,
+            reporter,
+            warned=inconclusive_of(self.config) == "warn",
+        )
 
     def close(self) -> None:
         if "session" in self.__dict__:

@@ -6,10 +6,11 @@ from harness.report.json_form import read_report, report_json
 from harness.report.page import report_html
 from harness.report.rows import GateRow, gates_table
 from harness.report.summary import summary_md
-from harness.report.wording import format_value, headline, recipe_headline
+from harness.report.wording import drivers_in_words, format_value, headline, recipe_headline, slice_in_words
 
 __all__ = [
     "GateRow",
+    "drivers_in_words",
     "format_value",
     "gates_table",
     "headline",
@@ -17,5 +18,6 @@ __all__ = [
     "recipe_headline",
     "report_html",
     "report_json",
+    "slice_in_words",
     "summary_md",
 ]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from harness.records import TrainingSummary, Verdict
+from harness.records import RuleKind, TrainingSummary, Verdict
 from harness.report.wording import VERDICT_WORDS, digits_of, number, signed, target, typographic, view_title
 
 __all__ = ["IntervalBar", "LossCurve", "interval_bar", "loss_curve"]
@@ -68,8 +68,11 @@ class LossCurve(NamedTuple):
 def interval_bar(verdict: Verdict) -> IntervalBar | None:
     """The drawing of a gate: the measure against its threshold, or the difference against its margin.
 
-    None where nothing was measured, and for numbers that no scale of a chart could hold.
+    None where nothing was measured, where the rule is on single examples, and for numbers that no scale of a
+    chart could hold.
     """
+    if verdict.kind is RuleKind.MUST_PASS:
+        return None
     compared = verdict.compared_with is not None
     value = verdict.difference if compared else verdict.value
     low = verdict.difference_low if compared else verdict.low
@@ -83,7 +86,8 @@ def interval_bar(verdict: Verdict) -> IntervalBar | None:
     numbers = [x for x in (value, low, high, bar) if x is not None]
     if max(map(abs, numbers)) > _LARGEST:
         return None
-    left, right = _difference_scale(numbers) if compared else _value_scale(verdict.measure, numbers)
+    possible = _possible(verdict, numbers)
+    left, right = _difference_scale(numbers, possible) if compared else _value_scale(numbers, possible)
 
     def at(x: float) -> float:
         return round(_EDGE + (100 - 2 * _EDGE) * (x - left) / (right - left), 2)
@@ -101,38 +105,53 @@ def interval_bar(verdict: Verdict) -> IntervalBar | None:
         low=None if low is None else at(low),
         high=None if high is None else at(high),
         target=None if bar is None else mark(bar, typographic(write(bar, digits))),
-        zone=_zone(verdict, None if bar is None else at(bar)),
+        zone=_zone(verdict, None if bar is None else at(bar), at, (left, right)),
         ends=tuple(ends),
         zero=at(0.0) if compared else None,
         title=_words(verdict, value, low, high, (left, right)),
     )
 
 
-def _zone(verdict: Verdict, bar: float | None) -> tuple[float, float] | None:
-    if bar is None or " and " in verdict.rule:
+def _zone(
+    verdict: Verdict, bar: float | None, at: Callable[[float], float], scale: tuple[float, float]
+) -> tuple[float, float] | None:
+    """From where to where the rule is met: above the bar, or between the thresholds as far as the scale goes."""
+    if bar is None:
         return None
-    if verdict.rule.startswith("at most"):
-        return (_EDGE, bar)
-    if verdict.rule.startswith(("at least", "drop ", "gain ")):
+    if verdict.kind is not RuleKind.THRESHOLD:
         return (bar, 100 - _EDGE)
-    return None
+    if verdict.at_least is None and verdict.at_most is None:
+        return None
+    ends = [at(scale[0]), at(scale[1])]
+    for k, threshold in enumerate((verdict.at_least, verdict.at_most)):
+        if threshold is not None:
+            ends[k] = at(min(max(threshold, scale[0]), scale[1]))
+    return (ends[0], ends[1]) if ends[0] <= ends[1] else None
 
 
-def _value_scale(measure: str, numbers: Sequence[float]) -> tuple[float, float]:
-    if measure.startswith("judge.") and all(1 <= x <= 5 for x in numbers):
-        return 1.0, 5.0
-    if all(0 <= x <= 1 for x in numbers):
-        return 0.0, 1.0
+def _possible(verdict: Verdict, numbers: Sequence[float]) -> tuple[float, float] | None:
+    """What the chart's numbers can be at all, or None where that has no end or the numbers are not within it."""
+    lowest, highest = verdict.lowest, verdict.highest
+    if lowest is None or highest is None or not -_LARGEST < lowest < highest < _LARGEST:
+        return None
+    if verdict.compared_with is not None:
+        lowest, highest = lowest - highest, highest - lowest
+    return (lowest, highest) if all(lowest <= x <= highest for x in numbers) else None
+
+
+def _value_scale(numbers: Sequence[float], possible: tuple[float, float] | None) -> tuple[float, float]:
+    if possible is not None:
+        return possible
     lowest, highest = min(0.0, *numbers), max(0.0, *numbers)
     room = 0.1 * (highest - lowest)
     return (lowest - room if lowest < 0 else 0.0), (highest + room if highest > 0 else 0.0)
 
 
-def _difference_scale(numbers: Sequence[float]) -> tuple[float, float]:
-    """As far to the left as to the right of zero, so that a loss looks like a loss."""
+def _difference_scale(numbers: Sequence[float], possible: tuple[float, float] | None) -> tuple[float, float]:
+    """As far to the left as to the right of zero, so that a loss looks like a loss; no further than possible."""
     widest = 1.1 * max(abs(x) for x in numbers)
     reach = next((step for step in _STEPS if step >= widest), widest)
-    return -reach, reach
+    return (-reach, reach) if possible is None or reach < possible[1] else possible
 
 
 def _tick(x: float, *, plus: bool = False) -> str:

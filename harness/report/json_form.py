@@ -11,15 +11,20 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
+from enum import StrEnum
 from typing import Any
 
 from harness.errors import ReportError
 from harness.records import (
+    Drivers,
     GateResult,
     MeasureResult,
     Outcome,
     RecipeResult,
+    RuleKind,
     Run,
+    SliceShare,
+    TermCount,
     TrainingSummary,
     Verdict,
 )
@@ -27,7 +32,7 @@ from harness.report.wording import one_line
 
 __all__ = ["SCHEMA_VERSION", "read_report", "report_json"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 # What JSON allows raw and a reader cannot see or an encoder refuses: C1 controls, marks that turn the
 # direction of text, line separators, halves of surrogate pairs. As \uXXXX they mean the same.
@@ -179,11 +184,14 @@ def _version(value: object, where: str) -> int:
     return SCHEMA_VERSION
 
 
-def _outcome(value: object, where: str) -> str:
-    words = [outcome.value for outcome in Outcome]
-    if value not in words:
-        raise _wrong(where, f"one of {', '.join(words)}", value)
-    return Outcome(value).value
+def _one_of(words: type[StrEnum]) -> _Kind:
+    def check(value: object, where: str) -> str:
+        known = [word.value for word in words]
+        if value not in known:
+            raise _wrong(where, f"one of {', '.join(known)}", value)
+        return words(value).value
+
+    return check
 
 
 def _optional(kind: _Kind) -> _Kind:
@@ -269,15 +277,34 @@ def _ids_once(run: dict[str, Any]) -> dict[str, Any]:
 
 # ---- the form: keys in the order of the file
 
+_SLICE: dict[str, _Kind] = {"name": _text, "value": _text, "n": _whole, "contribution": _number}
+
+_TERM: dict[str, _Kind] = {"term": _text, "failing": _whole, "others": _whole, "z": _number}
+
+_DRIVERS: dict[str, _Kind] = {
+    "slices": _array(_object(_SLICE)),
+    "failing": _array(_text),
+    "n_failing": _whole,
+    "n_others": _whole,
+    "terms": _array(_object(_TERM)),
+}
+
 _VERDICT: dict[str, _Kind] = {
     "measure": _text,
     "view": _text,
+    "slice_name": _optional(_text),
+    "slice_value": _optional(_text),
+    "kind": _one_of(RuleKind),
     "rule": _text,
-    "outcome": _outcome,
+    "outcome": _one_of(Outcome),
     "value": _optional(_number),
     "low": _optional(_number),
     "high": _optional(_number),
+    "lowest": _optional(_number),
+    "highest": _optional(_number),
     "threshold": _optional(_number),
+    "at_least": _optional(_number),
+    "at_most": _optional(_number),
     "compared_with": _optional(_text),
     "baseline": _optional(_number),
     "difference": _optional(_number),
@@ -286,6 +313,8 @@ _VERDICT: dict[str, _Kind] = {
     "margin": _optional(_number),
     "n": _whole,
     "reason": _text,
+    "must_pass_failed": _array(_text),
+    "drivers": _optional(_object(_DRIVERS)),
     "method": _text,
     "note": _text,
 }
@@ -333,7 +362,7 @@ _RECIPE: dict[str, _Kind] = {
 _TOP: dict[str, _Kind] = {
     "schema_version": _version,
     "run_id": _text,
-    "outcome": _outcome,
+    "outcome": _one_of(Outcome),
     "started_at": _text,
     "duration_seconds": _number,
     "problems": _array(_text),
@@ -353,10 +382,22 @@ def _form_of(run: Run) -> dict[str, Any]:
 def _recipe_form(recipe: RecipeResult) -> dict[str, Any]:
     return {
         **_fields(recipe, _RECIPE),
-        "gates": [{"id": gate.id, "test": gate.test, **_fields(gate.verdict, _VERDICT)} for gate in recipe.gates],
+        "gates": [{"id": gate.id, "test": gate.test, **_verdict_form(gate.verdict)} for gate in recipe.gates],
         "measures": [_fields(measure, _MEASURE) for measure in recipe.measures],
         "training": None if recipe.training is None else _fields(recipe.training, _TRAINING),
     }
+
+
+def _verdict_form(verdict: Verdict) -> dict[str, Any]:
+    drivers = verdict.drivers
+    if drivers is None:
+        return _fields(verdict, _VERDICT)
+    form = {
+        **_fields(drivers, _DRIVERS),
+        "slices": [_fields(share, _SLICE) for share in drivers.slices],
+        "terms": [_fields(term, _TERM) for term in drivers.terms],
+    }
+    return {**_fields(verdict, _VERDICT), "drivers": form}
 
 
 def _fields(record: object, form: Mapping[str, _Kind]) -> dict[str, Any]:
@@ -378,7 +419,21 @@ def _recipe_from(form: dict[str, Any]) -> RecipeResult:
 def _gate_from(form: dict[str, Any]) -> GateResult:
     verdict = {name: form[name] for name in _VERDICT}
     verdict["outcome"] = Outcome(verdict["outcome"])
+    verdict["kind"] = RuleKind(verdict["kind"])
+    verdict["must_pass_failed"] = tuple(verdict["must_pass_failed"])
+    verdict["drivers"] = None if verdict["drivers"] is None else _drivers_from(verdict["drivers"])
     return GateResult(form["id"], form["test"], Verdict(**verdict))
+
+
+def _drivers_from(form: dict[str, Any]) -> Drivers:
+    return Drivers(
+        **{
+            **form,
+            "slices": tuple(SliceShare(**share) for share in form["slices"]),
+            "failing": tuple(form["failing"]),
+            "terms": tuple(TermCount(**term) for term in form["terms"]),
+        }
+    )
 
 
 def _training_from(form: dict[str, Any]) -> TrainingSummary:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from harness.records import ADAPTER, RecipeResult, Run, Verdict
+from harness.records import ADAPTER, RecipeResult, RuleKind, Run, Verdict
 from harness.report.wording import (
     NOT_MEASURED,
     VERDICT_WORDS,
     digits_of,
+    drivers_in_words,
     failed_first,
     interval,
+    named_right,
     number,
     one_line,
     signed,
+    slice_in_words,
     stand_in,
     target,
     view_title,
@@ -22,7 +25,7 @@ from harness.report.wording import (
 __all__ = ["GateRow", "gates_table", "recipe_rows"]
 
 _LONGEST_NAME = 120
-_LONGEST_REASON = 600
+_LONGEST_REASON = 800
 
 
 class GateRow(NamedTuple):
@@ -30,6 +33,7 @@ class GateRow(NamedTuple):
 
     measure: its name, and the view where it is not the adapter. value: "0.912 [0.880, 0.938]", for a
     comparison "0.912, +0.034 [+0.010, +0.058] vs base". verdict: passed, failed, inconclusive, incomplete.
+    reason: with what drove the verdict, and notes. slice: "where plan=free", "" for the whole test set.
     """
 
     recipe: str
@@ -38,6 +42,7 @@ class GateRow(NamedTuple):
     rule: str
     verdict: str
     reason: str
+    slice: str
 
 
 def gates_table(run: Run) -> list[GateRow]:
@@ -52,7 +57,7 @@ def recipe_rows(recipe: RecipeResult) -> list[GateRow]:
         measure = verdict.measure
         if verdict.view != ADAPTER:
             measure += f" ({view_title(verdict.view)})"
-        reason = verdict.reason
+        reason = f"{verdict.reason} {drivers_in_words(verdict)}".strip()
         if verdict.note and verdict.note not in reason:
             reason = f"{reason} Note: {verdict.note}".strip()
         rows.append(
@@ -63,6 +68,7 @@ def recipe_rows(recipe: RecipeResult) -> list[GateRow]:
                 one_line(verdict.rule, _LONGEST_NAME),
                 VERDICT_WORDS[verdict.outcome],
                 one_line(reason, _LONGEST_REASON),
+                one_line(slice_in_words(verdict), _LONGEST_NAME),
             )
         )
     return rows
@@ -74,6 +80,8 @@ def _value_text(verdict: Verdict) -> str:
     digits = digits_of(verdict.measure)
     bar = target(verdict)
     mark = " (stand-in judge)" if stand_in(verdict.note) else ""
+    if verdict.kind is RuleKind.MUST_PASS:
+        return f"{named_right(verdict)}{mark}"
     if verdict.compared_with is None:
         value = number(verdict.value, digits, apart_from=bar)
         return f"{value} {interval(verdict.low, verdict.high, digits)}".rstrip() + mark

@@ -91,7 +91,8 @@ def _problem(text: str) -> str:
 
 def _row(row: GateRow) -> str:
     cells = [f"{_MARKS[row.verdict]} {row.verdict}"]
-    cells += [_escape(cell) for cell in (row.measure, row.value, row.rule, row.reason)]
+    measure = f"{row.measure} {row.slice}".rstrip()
+    cells += [_escape(cell) for cell in (measure, row.value, row.rule, row.reason)]
     return f"| {' | '.join(cells)} |"
 
 

@@ -12,6 +12,7 @@ from harness.records import (
     MeasureResult,
     Outcome,
     RecipeResult,
+    RuleKind,
     Run,
     TrainingSummary,
     Verdict,
@@ -22,16 +23,19 @@ from harness.report.wording import (
     VERDICT_WORDS,
     clip,
     digits_of,
+    driver_lines,
     duration,
     failed_first,
     format_value,
     interval,
     measure_title,
+    named_right,
     number,
     ordered_views,
     recipe_headline,
     recipe_is_ready,
     signed,
+    slice_in_words,
     stand_in,
     target,
     typographic,
@@ -67,10 +71,13 @@ class Number(NamedTuple):
 
 
 class GateView(NamedTuple):
+    """slice: the part of the test set in words, "" for all of it. drivers: what stands behind it, titles and texts."""
+
     outcome: Outcome
     word: str
     title: str
     measure: str
+    slice: str
     view: str
     test: str
     rule: str
@@ -80,6 +87,7 @@ class GateView(NamedTuple):
     baseline: str
     bar: IntervalBar | None
     reason: str
+    drivers: tuple[tuple[str, str], ...]
     method: str
     n: int
 
@@ -217,6 +225,8 @@ def _gate_view(test: str, verdict: Verdict) -> GateView:
     bar = target(verdict)
     note = verdict.note
     value = _number_of(verdict.value, verdict.low, verdict.high, digits, note, apart_from=None if compared else bar)
+    if verdict.kind is RuleKind.MUST_PASS and verdict.value is not None:
+        value = Number(named_right(verdict), note=note)
     difference = None
     if compared:
         difference = _number_of(
@@ -227,6 +237,7 @@ def _gate_view(test: str, verdict: Verdict) -> GateView:
         word=VERDICT_WORDS[verdict.outcome],
         title=measure_title(verdict.measure),
         measure=verdict.measure,
+        slice=slice_in_words(verdict),
         view=view_title(verdict.view),
         test=test,
         rule=typographic(verdict.rule),
@@ -236,6 +247,7 @@ def _gate_view(test: str, verdict: Verdict) -> GateView:
         baseline=typographic(format_value(verdict.baseline, verdict.measure)),
         bar=interval_bar(verdict),
         reason=clip(verdict.reason, _LONGEST_REASON),
+        drivers=tuple((title, typographic(text)) for title, text in driver_lines(verdict)),
         method=verdict.method,
         n=verdict.n,
     )

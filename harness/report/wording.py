@@ -8,13 +8,25 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
 
-from harness.records import ADAPTER, BASE, PROMPTED_BASE, GateResult, Outcome, RecipeResult, Run, Verdict
+from harness.records import (
+    ADAPTER,
+    BASE,
+    PROMPTED_BASE,
+    GateResult,
+    Outcome,
+    RecipeResult,
+    RuleKind,
+    Run,
+    Verdict,
+)
 
 __all__ = [
     "NOT_MEASURED",
     "VERDICT_WORDS",
     "clip",
     "digits_of",
+    "driver_lines",
+    "drivers_in_words",
     "duration",
     "failed_first",
     "format_value",
@@ -24,12 +36,14 @@ __all__ = [
     "is_ready",
     "measure_title",
     "moment",
+    "named_right",
     "number",
     "one_line",
     "ordered_views",
     "recipe_headline",
     "recipe_is_ready",
     "signed",
+    "slice_in_words",
     "stand_in",
     "target",
     "typographic",
@@ -51,6 +65,8 @@ _WORST_FIRST = (Outcome.FAIL, Outcome.INCOMPLETE, Outcome.INCONCLUSIVE, Outcome.
 # Gates take numbers closer than this for equal, so no digit is worth showing beyond it.
 _ROUNDING = 1e-9
 _MOST_DIGITS = 6
+
+_LONGEST_IN_A_LIST = 60
 
 _MINUS = "\N{MINUS SIGN}"
 
@@ -283,15 +299,73 @@ def stand_in(note: str) -> bool:
 def target(verdict: Verdict) -> float | None:
     """Where the bar lies: a threshold on the measure's scale, or a margin on the scale of differences.
 
-    A largest drop of 0.05 lies at -0.05. None where the rule has no number, or is in words unknown here.
+    A largest drop of 0.05 lies at -0.05. None where the rule has no number.
     """
     if verdict.compared_with is None:
-        return verdict.threshold
-    if verdict.margin is None:
+        return None if verdict.kind is RuleKind.MUST_PASS else verdict.threshold
+    if verdict.margin is None or verdict.kind not in (RuleKind.DROP, RuleKind.GAIN):
         return None
-    if verdict.rule.startswith("drop "):
-        return -verdict.margin
-    return verdict.margin if verdict.rule.startswith("gain ") else None
+    return -verdict.margin if verdict.kind is RuleKind.DROP else verdict.margin
+
+
+def slice_in_words(verdict: Verdict) -> str:
+    """ "where plan=free", "by plan" where no value could be decided, "" for a verdict on the whole test set."""
+    if verdict.slice_name is None:
+        return ""
+    if verdict.slice_value is None:
+        return f"by {_short(verdict.slice_name)}"
+    return f"where {_short(verdict.slice_name)}={_short(verdict.slice_value)}"
+
+
+def named_right(verdict: Verdict) -> str:
+    """How many of the examples that must pass did, where nothing else was asked."""
+    if verdict.value is None:
+        return NOT_MEASURED
+    return f"{round(verdict.value * verdict.n)} of {verdict.n} right"
+
+
+def drivers_in_words(verdict: Verdict) -> str:
+    """What stands behind a verdict that is not a pass, in a few sentences; "" where that is not known."""
+    return " ".join(f"{title}: {text}." for title, text in driver_lines(verdict))
+
+
+def driver_lines(verdict: Verdict) -> list[tuple[str, str]]:
+    """The same as titles and texts: slices, examples, words, as far as they are known."""
+    drivers = verdict.drivers
+    if drivers is None:
+        return []
+    lines = []
+    if drivers.slices:
+        digits = digits_of(verdict.measure)
+        whole = "drop" if verdict.kind is RuleKind.DROP else "shortfall"
+        shares = [
+            f"{_short(share.name)}={_short(share.value)} {number(share.contribution, digits)} ({_examples(share.n)})"
+            for share in drivers.slices
+        ]
+        lines.append((f"Largest parts of the {whole}", ", ".join(shares)))
+    if drivers.failing:
+        other = view_title(verdict.compared_with or "")
+        what = {RuleKind.DROP: f"worse than {other}", RuleKind.GAIN: f"no better than {other}"}
+        ids = ", ".join(map(_short, drivers.failing))
+        more = drivers.n_failing - len(drivers.failing)
+        title = f"{_examples(drivers.n_failing)} {what.get(verdict.kind, 'on the wrong side')}"
+        lines.append((title, f"{ids} and {more:,} more" if more > 0 else ids))
+    if drivers.terms:
+        failing, others = f"{drivers.n_failing:,}", f"{drivers.n_others:,}"
+        terms = [
+            f"“{_short(term.term)}” in {term.failing} of {failing}, else {term.others} of {others}"
+            for term in drivers.terms
+        ]
+        lines.append(("Words that stand out in them", "; ".join(terms)))
+    return lines
+
+
+def _short(text: str) -> str:
+    return one_line(text, _LONGEST_IN_A_LIST)
+
+
+def _examples(count: int) -> str:
+    return f"{count:,} example" if count == 1 else f"{count:,} examples"
 
 
 def failed_first(gates: Iterable[GateResult]) -> list[GateResult]:

@@ -181,8 +181,8 @@ from harness.pipeline import Places, Session
 session = Session(Places.below(Path(sys.argv[1])), environ={}, allow_training=False)
 run = session.open("animals")
 measures = [run.classification().macro_f1, run.generation().exact_match, run.capability("facts").accuracy]
-verdicts = [session.gate("animals", m, test="t", compared_with="base", max_drop=0.9) for m in measures]
-session.gate("animals", measures[0], test="t", compared_with="prompted_base", max_drop=0.9)
+verdicts = [session.gate("animals", m, test="t", compared_with="base", min_gain=0.0) for m in measures]
+session.gate("animals", measures[0], test="t", compared_with="prompted_base", min_gain=0.0)
 record = session.finish()
 heavy = {"torch", "transformers", "peft", "trl", "bitsandbytes", "lm_eval", "datasets"} & set(sys.modules)
 print(json.dumps({
@@ -219,8 +219,9 @@ def test_a_second_session_takes_everything_from_the_store_without_torch(project:
     assert warm["heavy"] == []
     assert warm["from_store"] is True
     values = [(value, baseline) for _, _, value, baseline in warm["verdicts"]]
-    again = [session.gate("animals", m, test="t", compared_with="base", max_drop=0.9) for m in expected]
+    again = [session.gate("animals", m, test="t", compared_with="base", min_gain=0.0) for m in expected]
     assert values[:3] == [(verdict.value, verdict.baseline) for verdict in again]
+    assert None not in values[0] + values[1] + values[2]
 
 
 def test_stored_answers_are_those_that_were_given(project: Path, loads: list[LoadedModel]) -> None:
@@ -231,6 +232,7 @@ def test_stored_answers_are_those_that_were_given(project: Path, loads: list[Loa
     assert second.score_choices("adapter") == made[0]
     assert second.answer("adapter") == made[1]
     assert second.capability("facts").result("adapter") == made[2]
+    assert made[2].chance == 0.5
     assert len(loads) == 1
 
 

@@ -28,7 +28,7 @@ def test_prompting(classification, gate):
 
 def test_facts(capability, gate):
     (facts,) = capability("facts")
-    gate(facts.accuracy, compared_with="base", max_drop=0.99)
+    gate(facts.accuracy, at_least=0.0)
 
 def test_text(generation, structure, gate):
     gate(generation.exact_match, at_least=0.6)
@@ -163,6 +163,23 @@ def test_a_test_that_decides_no_gate_fails(warm: Path, pytester: pytest.Pytester
         ("gate(classification.accuracy, at_least=float('nan'))", "incomplete", "*at_least*nan*"),
         ("gate(classification.accuracy, compared_with='base')", "incomplete", "*max_drop*min_gain*"),
         ("gate(classification.accuracy, at_least=0.1, view='promoted')", "incomplete", "*promoted*"),
+        (
+            "gate(classification.accuracy, at_least=0.1, slices='haf')",
+            "incomplete",
+            "*no slice 'haf'; its slices: half*",
+        ),
+        (
+            "gate(classification.accuracy, at_least=0.1, min_n=5)",
+            "incomplete",
+            "*min_n is for slices, and none is named*",
+        ),
+        ("gate(classification.accuracy, must_pass=['test-99'])", "incomplete", "*must_pass names 'test-99', and*"),
+        ("gate(classification.accuracy, at_least=0.1, n=48)", "incomplete", "*declares n=48*has 24 examples*"),
+        (
+            "gate(classification.accuracy, at_least=0.1, slices='half')",
+            "incomplete",
+            "*no value of the slice 'half' has*",
+        ),
     ],
 )
 def test_what_is_no_verdict_is_not_a_pass(
@@ -175,6 +192,135 @@ def test_what_is_no_verdict_is_not_a_pass(
     result = pytester.runpytest_inprocess("suites")
     result.stdout.fnmatch_lines([line])
     assert report_of(warm)["outcome"] == outcome
+
+
+def test_each_value_of_a_slice_has_its_verdict(warm: Path, pytester: pytest.Pytester) -> None:
+    write_suite(
+        warm,
+        """\
+import pytest
+pytestmark = pytest.mark.recipes("animals")
+
+def test_halves(classification, generation, gate):
+    verdicts = gate(classification.macro_f1, at_least=0.1, slices="half", min_n=12)
+    assert len(verdicts) == 2
+    gate(classification.accuracy, at_least=0.1, must_pass=["test-0"], n=24)
+    gate(generation.exact_match, view="base", must_pass=["test-0", "test-1"])
+""",
+    )
+    result = pytester.runpytest_inprocess("suites")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "1 of 4 gates did not pass",
+            "FAIL  generation.exact_match: right on 2 named examples. * of 2 named examples *: test-* answered '*",
+            "  passed *classification.macro_f1 where half=* *at least 0.100",
+        ]
+    )
+    gates = report_of(warm)["recipes"][0]["gates"]  # type: ignore[index]
+    name = "animals/test_halves"
+    assert {gate["id"] for gate in gates[:2]} == {f"{name}/classification.macro_f1{{half={k}}}" for k in "01"}
+    assert [gate["n"] for gate in gates] == [12, 12, 24, 2]
+    assert [gate["kind"] for gate in gates] == ["threshold"] * 3 + ["must_pass"]
+    assert gates[3]["must_pass_failed"]
+    summary = (warm / "reports" / "latest" / "summary.md").read_text()
+    assert "where half=0" in summary
+
+
+@pytest.mark.parametrize("place", ["option", "environment", "ini"])
+def test_an_inconclusive_gate_can_warn_and_never_passes(
+    warm: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """The 24 examples cannot tell a share of 24 in 24, or of few less, from 0.99."""
+    write_suite(
+        warm,
+        """\
+import pytest
+pytestmark = pytest.mark.recipes("animals")
+
+def test_undecided(classification, gate):
+    value = gate(classification.accuracy, at_least=0.0).value
+    gate(classification.accuracy, at_least=min(value, 0.999), decide="confident")
+""",
+    )
+    options = []
+    if place == "option":
+        options = ["--harness-inconclusive=warn"]
+        failed = pytester.runpytest_inprocess("suites")
+        failed.assert_outcomes(failed=1)
+        failed.stdout.fnmatch_lines(["INCONCLUSIVE  classification.accuracy: at least *"])
+        assert report_of(warm)["outcome"] == "inconclusive"
+    elif place == "environment":
+        monkeypatch.setenv("HARNESS_INCONCLUSIVE", "warn")
+    else:
+        pytester.makeini("[pytest]\naddopts = -p no:cacheprovider\nharness_inconclusive = warn\n")
+    result = pytester.runpytest_inprocess("suites", *options)
+    result.assert_outcomes(passed=1, warnings=1)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(
+        [
+            "*InconclusiveGateWarning: INCONCLUSIVE  classification.accuracy: at least *",
+            "1 gate is inconclusive. *the run is inconclusive, not passed.",
+            "Not ready: 1 of 2 gates is inconclusive",
+        ]
+    )
+    report = report_of(warm)
+    assert report["outcome"] == "inconclusive"
+    assert (warm / "reports" / "latest" / "summary.md").read_text().startswith("## ❌ Not ready: 1 of 2 gates")
+
+
+def test_warning_does_not_hide_another_gate(warm: Path, pytester: pytest.Pytester) -> None:
+    write_suite(
+        warm,
+        """\
+import pytest
+pytestmark = pytest.mark.recipes("animals")
+
+def test_both(classification, gate):
+    gate(classification.accuracy, at_least=0.99, decide="confident")
+    gate(classification.accuracy, at_most=0.01)
+""",
+    )
+    result = pytester.runpytest_inprocess("suites", "--harness-inconclusive=warn")
+    result.assert_outcomes(failed=1)
+    assert report_of(warm)["outcome"] == "fail"
+
+
+@pytest.mark.parametrize("place", ["option", "environment"])
+def test_a_wrong_choice_is_a_usage_error(
+    project: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    options = []
+    if place == "option":
+        options = ["--harness-inconclusive=ignore"]
+    else:
+        monkeypatch.setenv("HARNESS_INCONCLUSIVE", "ignore")
+    result = pytester.runpytest_inprocess("suites", *options)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    said = "--harness-inconclusive" if place == "option" else "HARNESS_INCONCLUSIVE"
+    result.stderr.fnmatch_lines([f"ERROR: {said} is fail or warn, got 'ignore'"])
+
+
+def test_a_task_that_the_base_guesses_shows_no_forgetting(warm: Path, pytester: pytest.Pytester) -> None:
+    """The untrained base says the same of odd and even numbers, which is right for every other one."""
+    write_suite(
+        warm,
+        """\
+import pytest
+pytestmark = pytest.mark.recipes("animals")
+
+def test_facts(capability, gate):
+    (facts,) = capability("facts")
+    gate(facts.accuracy, compared_with="base", max_drop=0.99)
+""",
+    )
+    result = pytester.runpytest_inprocess("suites")
+    result.assert_outcomes(failed=1)
+    said = "not informative: 0.500 of base is not above guessing (0.500) by more than 0.05"
+    result.stdout.fnmatch_lines([f"INCOMPLETE  capability.facts.accuracy: * Not decided: {said}, so there is nothing*"])
+    report = report_of(warm)
+    assert report["outcome"] == "incomplete"
+    assert {measure["note"] for measure in report["recipes"][0]["measures"]} == {said}  # type: ignore[index]
 
 
 def test_deselected_tests_make_the_recipe_incomplete(warm: Path, pytester: pytest.Pytester) -> None:

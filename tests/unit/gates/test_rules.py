@@ -45,7 +45,7 @@ def test_rules_and_their_words(arguments, rule, words):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "no rule. Give at_least, at_most, or compared_with"),
+        ({}, "no rule. Give at_least, at_most, compared_with .* or must_pass"),
         ({"at_least": math.nan}, "at_least must be a finite number, got nan"),
         ({"at_most": math.inf}, "at_most must be a finite number, got inf"),
         ({"at_least": True}, "at_least must be a number, got True"),

@@ -175,6 +175,12 @@ def test_groups_and_slices_of_items() -> None:
     assert scores.slices == {"phenomenon": ("q", "q")}
 
 
+def test_the_accuracy_of_guessing_comes_with_the_scores() -> None:
+    task = CapabilityTask("grammar", lambda v: result(v, chance=0.25))
+    assert task.accuracy.scores("base").chance == 0.25
+    assert CapabilityTask("grammar", result).accuracy.scores("base").chance is None
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

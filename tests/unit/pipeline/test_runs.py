@@ -89,6 +89,15 @@ def test_parts_of_one_recipe_are_joined() -> None:
     assert whole.outcome is PASS
 
 
+def test_joined_gates_of_a_slice_keep_their_names() -> None:
+    """A "#" in a slice's value is no number of a gate."""
+    one = recipe(PASS, PASS)
+    ids = ("animals/test/m{room=a#1}", "animals/test/m{room=a#2}")
+    one = replace(one, gates=tuple(replace(gate, id=name) for gate, name in zip(one.gates, ids, strict=True)))
+    whole = merged([run(one), run(replace(one, gates=other_file(one)))], [])
+    assert [gate.id for gate in whole.recipes[0].gates] == [*ids, *(f"{name}#2" for name in ids)]
+
+
 def test_a_gate_that_was_decided_twice_counts_as_the_worse() -> None:
     for order in ([recipe(PASS), recipe(FAIL)], [recipe(FAIL), recipe(PASS)]):
         whole = merged([run(part) for part in order], [])

@@ -6,11 +6,15 @@ from dataclasses import replace
 from typing import Any
 
 from harness.records import (
+    Drivers,
     GateResult,
     MeasureResult,
     Outcome,
     RecipeResult,
+    RuleKind,
     Run,
+    SliceShare,
+    TermCount,
     TrainingSummary,
     Verdict,
 )
@@ -31,6 +35,9 @@ def verdict(outcome: Outcome = Outcome.PASS, **changes: Any) -> Verdict:
         low=0.88,
         high=0.938,
         threshold=0.9,
+        at_least=0.9,
+        lowest=0.0,
+        highest=1.0,
         method="bootstrap, 95 % interval",
     )
     return replace(known, **changes)
@@ -54,6 +61,9 @@ def comparison(outcome: Outcome = Outcome.PASS, **changes: Any) -> Verdict:
         difference_low=-0.03,
         difference_high=0.008,
         margin=0.05,
+        kind=RuleKind.DROP,
+        lowest=0.0,
+        highest=1.0,
         method="paired, 90 % interval",
     )
     return replace(known, **changes)
@@ -140,3 +150,52 @@ def failing() -> Run:
         problem="the loss is NaN at step 31",
     )
     return run(every, stopped, outcome=Outcome.FAIL, problems=("1 collected test never reported",))
+
+
+def by_slice() -> Run:
+    """A drop on two values of a slice, one of them failed with what stands behind it, and a slice too small."""
+    drivers = Drivers(
+        slices=(SliceShare("tone", "angry", 40, 0.11), SliceShare("label", "fee", 31, 0.052)),
+        failing=("t-4", "t-17", "t-21", "t-30", "t-41"),
+        n_failing=14,
+        n_others=41,
+        terms=(TermCount("refund", 9, 2, 3.61), TermCount("invoice", 6, 1, 3.02)),
+    )
+    lost = {"difference": -0.16, "difference_low": -0.25, "difference_high": -0.07, "n": 55}
+    part = {"measure": "classification.accuracy", "slice_name": "plan"}
+    return run(
+        recipe(
+            gates=gates(
+                comparison(Outcome.FAIL, **lost, **part, slice_value="free", reason="missed", drivers=drivers),
+                comparison(**part, slice_value="enterprise", n=54, note="not decided: trial (7)"),
+                verdict(
+                    Outcome.INCOMPLETE,
+                    value=None,
+                    low=None,
+                    high=None,
+                    slice_name="region",
+                    reason="Not decided: no value of the slice 'region' has 20 examples.",
+                ),
+            )
+        ),
+        outcome=Outcome.FAIL,
+    )
+
+
+def named() -> Run:
+    """Three named examples of which one is wrong."""
+    must_pass = verdict(
+        Outcome.FAIL,
+        kind=RuleKind.MUST_PASS,
+        rule="right on 3 named examples",
+        reason="1 of 3 named examples is wrong: t-4 was answered 'rent' and is 'fee'.",
+        n=3,
+        value=2 / 3,
+        low=None,
+        high=None,
+        threshold=None,
+        at_least=None,
+        method="",
+        must_pass_failed=("t-4",),
+    )
+    return run(recipe(gates=gates(must_pass)), outcome=Outcome.FAIL)

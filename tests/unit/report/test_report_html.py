@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 from lxml import html
-from report_runs import STAND_IN, comparison, failing, gates, measure, recipe, run, verdict
+from report_runs import STAND_IN, by_slice, comparison, failing, gates, measure, named, recipe, run, verdict
 
 from harness.errors import ReportError
-from harness.records import Outcome, Run, TrainingSummary
+from harness.records import Drivers, Outcome, Run, SliceShare, TermCount, TrainingSummary
 from harness.report import report_html
 
 LOADING = {"script", "iframe", "object", "embed", "img", "form", "base", "video", "audio", "source"}
@@ -34,7 +34,9 @@ def text_of(element: Any) -> str:
 def hostile_run(text: str) -> Run:
     """A run with `text` in every place that holds text."""
     gate = verdict(Outcome.FAIL, measure=text, view=text, rule=text, reason=text, method=text, note=text)
-    gate = replace(gate, compared_with=text)
+    drivers = Drivers((SliceShare(text, text, 1, 0.5),), (text,), 1, 1, (TermCount(text, 1, 0, 3.0),))
+    gate = replace(gate, compared_with=text, slice_name=text, slice_value=text, must_pass_failed=(text,))
+    gate = replace(gate, drivers=drivers)
     return run(
         recipe(
             name=text,
@@ -60,6 +62,8 @@ def hostile_run(text: str) -> Run:
 ALL = {
     "passing": run(),
     "failing": failing(),
+    "by_slice": by_slice(),
+    "named": named(),
     "empty": run(recipes=(), outcome=Outcome.INCOMPLETE),
     "hostile": hostile_run(HOSTILE + " https://evil.example url(https://evil.example)"),
 }
@@ -173,6 +177,27 @@ def test_gates_that_did_not_pass_come_first_each_with_word_and_icon() -> None:
     assert "not measured" in text_of(rows[1])
     assert "3 of 360 examples have no score" in text_of(rows[1])
     assert "0.000" not in text_of(rows[1])
+
+
+def test_a_slice_and_what_stands_behind_its_verdict_are_shown() -> None:
+    rows = page(by_slice()).xpath("//table[contains(@class, 'gates')]/tbody/tr")
+    parts = [text_of(row.find_class("part")[0]) for row in rows]
+    assert parts == ["where plan=free", "by region", "where plan=enterprise"]
+    (drivers,) = rows[0].find_class("drivers")
+    assert [text_of(head) for head in drivers.iter("dt")] == [
+        "Largest parts of the drop",
+        "14 examples worse than base",
+        "Words that stand out in them",
+    ]
+    assert text_of(drivers.find(".//dd")) == "tone=angry 0.110 (40 examples), label=fee 0.052 (31 examples)"
+    assert rows[2].find_class("drivers") == []
+
+
+def test_named_examples_are_counted_and_not_drawn() -> None:
+    (row,) = page(named()).xpath("//table[contains(@class, 'gates')]/tbody/tr")
+    assert "2 of 3 right" in text_of(row)
+    assert "t-4 was answered 'rent'" in text_of(row)
+    assert row.find_class("bar") == []
 
 
 def test_every_drawing_has_a_title_in_words() -> None:

@@ -9,10 +9,20 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
-from report_runs import comparison, failing, gates, measure, recipe, run, verdict
+from report_runs import by_slice, comparison, failing, gates, measure, named, recipe, run, verdict
 
 from harness.errors import ReportError
-from harness.records import MeasureResult, Outcome, RecipeResult, Run, TrainingSummary, Verdict
+from harness.records import (
+    Drivers,
+    MeasureResult,
+    Outcome,
+    RecipeResult,
+    Run,
+    SliceShare,
+    TermCount,
+    TrainingSummary,
+    Verdict,
+)
 from harness.report import json_form as form
 from harness.report import read_report, report_json
 
@@ -24,7 +34,9 @@ def plain(value: Run) -> dict[str, Any]:
     return json.loads(report_json(value))
 
 
-@pytest.mark.parametrize("example", [run(), failing(), run(outcome=Outcome.INCOMPLETE, recipes=())])
+@pytest.mark.parametrize(
+    "example", [run(), failing(), by_slice(), named(), run(outcome=Outcome.INCOMPLETE, recipes=())]
+)
 def test_a_report_reads_back_as_the_same_run_and_meets_the_schema(example: Run) -> None:
     text = report_json(example)
 
@@ -88,6 +100,9 @@ def test_whole_numbers_where_a_float_is_declared_become_floats() -> None:
     [
         (Verdict, form._VERDICT),
         (MeasureResult, form._MEASURE),
+        (Drivers, form._DRIVERS),
+        (SliceShare, form._SLICE),
+        (TermCount, form._TERM),
         (TrainingSummary, form._TRAINING),
         (RecipeResult, form._RECIPE),
         (Run, form._TOP),
@@ -105,6 +120,9 @@ def test_the_form_has_every_field_of_the_records(record: type, declared: dict[st
         (("gate",), form._GATE),
         (("measure",), form._MEASURE),
         (("training",), form._TRAINING),
+        (("drivers",), form._DRIVERS),
+        (("slice_share",), form._SLICE),
+        (("term",), form._TERM),
     ],
 )
 def test_the_schema_has_the_same_keys_all_required_and_described(
@@ -193,8 +211,8 @@ def changed(path: tuple[Any, ...], value: Any) -> str:
 
 
 WRONG = [
-    (("schema_version",), 2, "schema_version 2, this harness reads 1; render it with the version"),
-    (("schema_version",), True, "schema_version true, this harness reads 1"),
+    (("schema_version",), 1, "schema_version 1, this harness reads 2; render it with the version"),
+    (("schema_version",), True, "schema_version true, this harness reads 2"),
     (("run_id",), 7, "run_id must be text, found 7"),
     (("run_id",), ..., "the top level has no run_id"),
     (("outcome",), "passed", 'outcome must be one of pass, fail, inconclusive, incomplete, found "passed"'),
@@ -210,6 +228,14 @@ WRONG = [
         1,
         'recipes[0].gates[0] has an unknown key "valeu"; did you mean value?',
     ),
+    (
+        ("recipes", 0, "gates", 0, "kind"),
+        "drop vs base",
+        "gates[0].kind must be one of threshold, drop, gain, must_pass",
+    ),
+    (("recipes", 0, "gates", 0, "must_pass_failed"), [1], "gates[0].must_pass_failed[0] must be text, found 1"),
+    (("recipes", 0, "gates", 0, "drivers"), [], "gates[0].drivers must be an object, found an array"),
+    (("recipes", 0, "gates", 0, "drivers"), {"slices": []}, "gates[0].drivers has no failing"),
     (("recipes", 0, "gates", 0, "value"), True, "recipes[0].gates[0].value must be a number, found true"),
     (("recipes", 0, "gates", 0, "reason"), None, "recipes[0].gates[0].reason must be text, found null"),
     (("recipes", 0, "gates", 0, "n"), -1, "recipes[0].gates[0].n must be a whole number from 0"),
@@ -239,7 +265,7 @@ def test_a_report_that_is_not_one_is_refused_in_one_line(path: Any, value: Any, 
         ("[]", "the top level must be an object, found an array"),
         ("null", "the top level must be an object, found null"),
         ('{"a": 1, "a": 2}', "the key 'a' is given twice"),
-        ('{"schema_version": 1, "duration_seconds": NaN}', "it has NaN"),
+        ('{"schema_version": 2, "duration_seconds": NaN}', "it has NaN"),
         ("[" * 100_000, "nested too deeply"),
         ('{"x": ' + "9" * 5000 + "}", "report.json is not JSON"),
         ('{"\\n::error::boo": 1}', "has an unknown key"),

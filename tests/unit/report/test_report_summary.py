@@ -5,7 +5,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from report_runs import STAND_IN, failing, gates, recipe, run, verdict
+from report_runs import STAND_IN, by_slice, failing, gates, recipe, run, verdict
 
 from harness.errors import ReportError
 from harness.records import Outcome
@@ -33,6 +33,14 @@ def test_a_failing_run_says_everything_that_is_wrong() -> None:
     verdicts = re.findall(r"^\| \S+ (failed|incomplete|inconclusive|passed) ", text, re.M)
     assert verdicts == ["failed", "incomplete", "inconclusive", "passed", "passed"]
     assert "| not measured |" in text
+
+
+def test_slices_and_drivers_are_in_the_table() -> None:
+    text = summary_md(by_slice())
+    assert "| ❌ failed | classification.accuracy where plan=free | 0.741, -0.160" in text
+    assert "Largest parts of the drop: tone=angry 0.110 (40 examples)" in text
+    assert "“refund” in 9 of 14, else 2 of 41" in text
+    assert "| ⚠️ incomplete | classification.macro\\_f1 by region | not measured |" in text
 
 
 def test_a_stand_in_is_named_at_the_number() -> None:

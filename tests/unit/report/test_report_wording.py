@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 import pytest
-from report_runs import STAND_IN, comparison, failing, gates, recipe, run, verdict
+from report_runs import STAND_IN, by_slice, comparison, failing, gates, named, recipe, run, verdict
 
-from harness.gates import in_words, rule_from
-from harness.records import Outcome, Run
+from harness.records import Drivers, Outcome, RuleKind, Run, SliceShare
 from harness.report import format_value, gates_table, headline, recipe_headline
 from harness.report.charts import interval_bar, loss_curve
 from harness.report.wording import (
     clip,
+    drivers_in_words,
     duration,
     measure_title,
     moment,
@@ -170,6 +170,7 @@ def test_gates_table_puts_first_what_did_not_pass() -> None:
         "at least 0.900",
         "passed",
         "first passed",
+        "",
     )
 
 
@@ -187,20 +188,46 @@ def test_gates_table_says_what_must_be_said_with_a_number() -> None:
 
 def test_gates_table_is_one_plain_line_a_cell() -> None:
     rows = gates_table(run(recipe(name="a\nb", gates=gates(verdict(reason="x\n::error::y\u202e\x1b" + "z" * 9999)))))
-    for cell in rows[0]:
+    for cell in rows[0][:-1]:
         assert "\n" not in cell
         assert cell.replace("…", "").replace("␛", "").isprintable()
-        assert len(cell) <= 600
+        assert len(cell) <= 800
+
+
+def test_gates_table_names_slices_and_what_stands_behind_a_verdict() -> None:
+    missed, undecided, passed = gates_table(by_slice())
+    assert (missed.measure, missed.slice) == ("classification.accuracy", "where plan=free")
+    assert missed.reason == (
+        "missed Largest parts of the drop: tone=angry 0.110 (40 examples), label=fee 0.052 (31 examples). "
+        "14 examples worse than base: t-4, t-17, t-21, t-30, t-41 and 9 more. Words that stand out in them: "
+        "“refund” in 9 of 14, else 2 of 41; “invoice” in 6 of 14, else 1 of 41."
+    )
+    assert passed.slice == "where plan=enterprise"
+    assert passed.reason.endswith("Note: not decided: trial (7)")
+    assert undecided.slice == "by region"
+    (wrong,) = gates_table(named())
+    assert (wrong.value, wrong.slice) == ("2 of 3 right", "")
+
+
+def test_drivers_are_worded_by_the_kind_of_the_rule() -> None:
+    drivers = Drivers(slices=(SliceShare("a", "x\ny", 3, 0.5),), failing=("t-1",), n_failing=1, n_others=9)
+    assert drivers_in_words(comparison(Outcome.FAIL, kind=RuleKind.GAIN, drivers=drivers)) == (
+        "Largest parts of the shortfall: a=x y 0.500 (3 examples). 1 example no better than base: t-1."
+    )
+    assert drivers_in_words(verdict(Outcome.FAIL, drivers=Drivers(failing=("t-1",), n_failing=1))) == (
+        "1 example on the wrong side: t-1."
+    )
+    assert drivers_in_words(verdict()) == ""
 
 
 def test_the_bar_of_a_drop_lies_below_zero_and_of_a_gain_above() -> None:
-    """The words are those of harness.gates: a rule in other words has no drawn bar."""
-    drop = in_words(rule_from(compared_with="base", max_drop=0.05))
-    gain = in_words(rule_from(compared_with="base", min_gain=0.1))
-    assert target(comparison(rule=drop, margin=0.05)) == -0.05
-    assert target(comparison(rule=gain, margin=0.1)) == 0.1
-    assert target(comparison(rule="something else")) is None
+    """By the kind of the rule, whatever its words are."""
+    assert target(comparison(rule="no worse than 5 points", margin=0.05)) == -0.05
+    assert target(comparison(kind=RuleKind.GAIN, margin=0.1)) == 0.1
     assert target(verdict()) == 0.9
+    assert target(named().recipes[0].gates[0].verdict) is None
+    # A record that contradicts itself has no bar, rather than a wrong one.
+    assert target(comparison(kind=RuleKind.THRESHOLD)) is None
 
 
 def test_interval_bar_of_a_threshold() -> None:
@@ -215,12 +242,15 @@ def test_interval_bar_of_a_threshold() -> None:
     assert bar.title == (
         "Estimate 0.912, interval 0.880 to 0.938, on a scale from 0 to 1. Rule: at least 0.900. Verdict: passed."
     )
-    most = interval_bar(verdict(rule=in_words(rule_from(at_most=0.9))))
+    most = interval_bar(verdict(at_least=None, at_most=0.9))
     assert most is not None
     assert most.zone == (2.0, most.target.at if most.target else None)
-    both = interval_bar(verdict(rule=in_words(rule_from(at_least=0.5, at_most=0.9))))
+    both = interval_bar(verdict(at_least=0.5, at_most=0.9))
     assert both is not None
-    assert both.zone is None
+    assert both.zone == pytest.approx((2 + 96 * 0.5, 2 + 96 * 0.9))
+    neither = interval_bar(verdict(at_least=None, at_most=None))
+    assert neither is not None
+    assert neither.zone is None
 
 
 def test_interval_bar_of_a_comparison_has_zero_in_the_middle() -> None:
@@ -234,8 +264,37 @@ def test_interval_bar_of_a_comparison_has_zero_in_the_middle() -> None:
     assert bar.target.at == pytest.approx(50 - 24, abs=0.01)
 
 
+@pytest.mark.parametrize(
+    ("bounds", "numbers", "ends"),
+    [
+        # A share differs by 1 at most; 1.1 times 0.95 would ask for a scale of 2.
+        ((0.0, 1.0), (0.95, 0.9, 0.98), (-1.0, 1.0)),
+        ((0.0, 1.0), (-1.0, -1.0, -0.99), (-1.0, 1.0)),
+        ((0.0, 1.0), (0.3, 0.2, 0.4), (-0.5, 0.5)),
+        # Grades from 1 to 5 differ by 4.
+        ((1.0, 5.0), (2.1, 1.9, 2.3), (-4.0, 4.0)),
+        ((1.0, 5.0), (0.95, 0.9, 0.98), (-2.0, 2.0)),
+        # Without bounds, or with numbers beyond them, the numbers alone decide.
+        ((None, None), (0.95, 0.9, 0.98), (-2.0, 2.0)),
+        ((0.0, None), (0.95, 0.9, 0.98), (-2.0, 2.0)),
+        ((0.0, 1.0), (1.5, 1.4, 1.6), (-2.0, 2.0)),
+    ],
+)
+def test_a_difference_is_drawn_no_further_than_it_can_be(
+    bounds: tuple[float | None, float | None], numbers: tuple[float, float, float], ends: tuple[float, float]
+) -> None:
+    value, low, high = numbers
+    made = comparison(difference=value, difference_low=low, difference_high=high, lowest=bounds[0], highest=bounds[1])
+    bar = interval_bar(made)
+    assert bar is not None
+    labels = [end.label.replace("\N{MINUS SIGN}", "-") for end in bar.ends]
+    assert [float(label) for label in labels] == [ends[0], 0, ends[1]]
+    assert bar.estimate == pytest.approx(50 + 48 * value / ends[1], abs=0.01)
+
+
 def test_interval_bar_of_a_grade_is_on_the_scale_of_grades() -> None:
-    bar = interval_bar(verdict(measure="judge.score", value=3.0, low=2.0, high=4.0, threshold=4.0))
+    grade = verdict(measure="judge.score", value=3.0, low=2.0, high=4.0, threshold=4.0, lowest=1.0, highest=5.0)
+    bar = interval_bar(grade)
     assert bar is not None
     assert bar.estimate == 50.0
     assert [end.label for end in bar.ends] == ["1", "5"]
@@ -257,6 +316,7 @@ def test_every_mark_stays_on_the_scale(value: float) -> None:
 def test_nothing_is_drawn_of_nothing() -> None:
     assert interval_bar(verdict(value=None, low=None, high=None)) is None
     assert interval_bar(comparison(difference=None)) is None
+    assert interval_bar(named().recipes[0].gates[0].verdict) is None
     assert interval_bar(verdict(value=1e308)) is None
     training = recipe().training
     assert training is not None
