@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from jinja2 import TemplateError
+
 from harness.engine.packing import TokenSequence
 from harness.errors import DataError, ScoringError
 from harness.records import Example, Message
@@ -16,8 +18,7 @@ _PROBE = "harness-probe"
 
 def prompt_tokens(tokenizer: Any, messages: Sequence[Message]) -> tuple[int, ...]:
     """The chat rendered by the tokenizer's own template, up to where the assistant begins to answer."""
-    _require_chat_template(tokenizer)
-    text = tokenizer.apply_chat_template(_plain(messages), add_generation_prompt=True, tokenize=False)
+    text = _rendered(tokenizer, messages, add_generation_prompt=True)
     return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
@@ -27,9 +28,8 @@ def end_of_turn(tokenizer: Any) -> str:
     Templates write e.g. "<|im_end|>\\n": what follows the end token is never generated, so it is not trained.
     A template that ends an answer with no special token is given the tokenizer's end-of-sequence token.
     """
-    _require_chat_template(tokenizer)
     dialogue = [Message("user", _PROBE), Message("assistant", _PROBE)]
-    text: str = tokenizer.apply_chat_template(_plain(dialogue), tokenize=False)
+    text = _rendered(tokenizer, dialogue)
     tail = text.rpartition(_PROBE)[2]
     ends = [tail.find(token) + len(token) for token in tokenizer.all_special_tokens if token and token in tail]
     return tail[: min(ends)] if ends else f"{tail.rstrip()}{tokenizer.eos_token}"
@@ -60,13 +60,20 @@ def refuse_too_long(examples: Sequence[Example], lengths: Sequence[int], limit: 
         )
 
 
-def _require_chat_template(tokenizer: Any) -> None:
+def _rendered(tokenizer: Any, messages: Sequence[Message], **options: Any) -> str:
+    """Raises ScoringError where the tokenizer has no chat template, or has one that refuses these messages."""
     if not tokenizer.chat_template:
         raise ScoringError(
             f"{tokenizer.name_or_path}: the tokenizer has no chat template, and the harness asks in chats. "
             "Use an instruct model, or save a chat_template.jinja beside the tokenizer."
         )
-
-
-def _plain(messages: Sequence[Message]) -> list[dict[str, str]]:
-    return [{"role": message.role, "content": message.content} for message in messages]
+    plain = [{"role": message.role, "content": message.content} for message in messages]
+    try:
+        text: str = tokenizer.apply_chat_template(plain, tokenize=False, **options)
+    except TemplateError as error:
+        roles = ", ".join(message.role for message in messages)
+        raise ScoringError(
+            f"{tokenizer.name_or_path}: the chat template refuses messages of {roles}: {error}. Leave out what it does "
+            "not take (data.system is often the one), or use another base model."
+        ) from None
+    return text

@@ -91,6 +91,7 @@ class LoadedModel:
             stored = set(file.keys())
         expected = set(get_peft_model_state_dict(model))
         if stored != expected:
+            model.unload()  # or the base would go on with fresh LoRA layers in it
             missing, unknown = sorted(expected - stored), sorted(stored - expected)
             raise ScoringError(
                 f"{weights}: does not fit the model: {len(missing)} keys missing, {len(unknown)} unknown, "

@@ -96,6 +96,7 @@ def edit(folder: Path, *, drop: int = 0, add: str = "") -> str:
 
 def test_a_missing_key_is_refused(tiny_loaded: LoadedModel, adapter: Path) -> None:
     first = edit(adapter, drop=2)
+    before = logits(tiny_loaded.model)
     with pytest.raises(
         ScoringError,
         match=rf"^{adapter / 'adapter_model.safetensors'}: does not fit the model: "
@@ -103,6 +104,8 @@ def test_a_missing_key_is_refused(tiny_loaded: LoadedModel, adapter: Path) -> No
     ):
         tiny_loaded.attach(adapter)
     assert not tiny_loaded.has_adapter
+    assert not any("lora" in name for name, _ in tiny_loaded.model.named_modules())  # nothing of it stays
+    assert torch.equal(logits(tiny_loaded.model), before)
 
 
 def test_an_unknown_key_is_refused(tiny_loaded: LoadedModel, adapter: Path) -> None:

@@ -111,6 +111,18 @@ def test_without_a_chat_template_the_message_says_what_to_do(other: Any, ask: An
         ask(other)
 
 
+def test_a_template_that_refuses_a_system_message_says_which_roles(other: Any) -> None:
+    other.chat_template = (
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+        "{% for message in messages %}<|im_start|>{{ message['content'] }}<|im_end|>{% endfor %}"
+    )
+    assert prompt_tokens(other, DIALOGUES[0])
+    with pytest.raises(
+        ScoringError, match=r"the chat template refuses messages of system, user: System role not supported\. Leave out"
+    ):
+        prompt_tokens(other, DIALOGUES[1])
+
+
 def test_all_examples_that_are_too_long_are_named() -> None:
     examples = [Example(f"e{n}", DIALOGUES[0], "x", source=f"train.jsonl:{n}") for n in range(1, 31)]
     lengths = [101] * 15 + [100] * 5 + [102] * 10
