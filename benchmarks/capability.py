@@ -38,7 +38,8 @@ QUANTIZATION: dict[str, dict[str, Any]] = {
         "bnb_4bit_compute_dtype": "bfloat16",
     },
 }
-_MODEL_ARGS = "load_in_4bit=True,bnb_4bit_quant_type=nf4,bnb_4bit_use_double_quant=True,bnb_4bit_compute_dtype=bfloat16"
+# In bfloat16: lm_eval 0.4.13 hands load_in_4bit to a from_pretrained that no longer takes it in transformers 5.
+_MODEL_ARGS = "dtype=bfloat16"
 _TASK = "arc_easy_local"
 
 
@@ -87,7 +88,7 @@ def _both_views(tasks: Path, adapter: Path, device: str) -> dict[str, Any]:
     from harness.engine.capability import run_task
     from harness.engine.models import choose_device, load_base
 
-    loaded = load_base(_base_folder(), QUANTIZATION["nf4"], choose_device(device))
+    loaded = load_base(_base_folder(), QUANTIZATION["bf16"], choose_device(device))
     loaded.attach(adapter)
     with loaded.base_view() as model:
         base = run_task(loaded, model, _TASK, tasks)
@@ -155,7 +156,7 @@ def compare(precision: str, tasks: Path, items: int, device: str) -> list[tuple[
 
 
 def compare_commands(tasks: Path, items: int, device: str, batch_size: int) -> tuple[str, ...]:
-    """`lm_eval` for the base and again for the adapter, against one process for both, NF4, wall time of all."""
+    """`lm_eval` for the base and again for the adapter, against one process for both, bfloat16, wall time of all."""
     adapter = tasks / "adapter"
     if not adapter.exists():
         _write_adapter(adapter)
@@ -173,7 +174,7 @@ def compare_commands(tasks: Path, items: int, device: str, batch_size: int) -> t
         tasks / "both.json", "--side", "both", "--tasks", str(tasks), "--adapter", str(adapter), "--device", device
     )
     return ratio_row(
-        f"whole commands: base and adapter, nf4, {items} items, lm_eval at batch {batch_size}; s",
+        f"whole commands: base and adapter, bf16, {items} items, lm_eval at batch {batch_size}; s",
         peer,
         run.seconds,
         COMMANDS_TARGET,
