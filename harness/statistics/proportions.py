@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import bdtr, ndtri, stdtrit
 
@@ -19,6 +20,7 @@ __all__ = [
     "paired_proportions",
     "proportion",
     "tango",
+    "tango_score",
 ]
 
 
@@ -81,6 +83,24 @@ def tango(wins: int, losses: int, n: int, *, confidence: float) -> tuple[float, 
     low = -1.0 if observed == -1 else float(brentq(lambda d: _bounded(score(d) - z), least, observed))
     high = 1.0 if observed == 1 else float(brentq(lambda d: _bounded(score(d) + z), observed, most))
     return low, high
+
+
+def tango_score(
+    wins: NDArray[np.float64], losses: NDArray[np.float64], n: int, difference: float
+) -> NDArray[np.float64]:
+    """The statistic that `tango` inverts, of many tables at once: the interval's low end lies above
+    `difference` where it is larger than the normal quantile, the high end below where it is smaller than minus
+    that.
+
+    wins, losses: arrays of one shape. Returns the same shape; infinite where a table rules the difference out.
+    """
+    slope = (2 * n - wins + losses) * difference - wins - losses
+    root = np.sqrt(np.maximum(0.0, slope**2 + 8 * n * losses * difference * (1 - difference)))
+    only_baseline = (root - slope) / (4 * n)
+    variance = n * (2 * only_baseline + difference * (1 - difference))
+    distance = wins - losses - n * difference
+    certain = np.where(distance == 0, 0.0, np.copysign(np.inf, distance))
+    return np.divide(distance, np.sqrt(np.maximum(variance, 0.0)), out=certain, where=variance > 0)
 
 
 def _bounded(value: float) -> float:
