@@ -17,7 +17,7 @@ from scipy.special import ndtr, ndtri
 from harness.errors import StatisticsError
 from harness.records import Estimate
 
-__all__ = ["RESAMPLES", "Floats", "Integers", "Interval", "bca_interval", "jackknife_variance", "resampled"]
+__all__ = ["RESAMPLES", "Floats", "Integers", "Interval", "bca_interval", "resampled", "stratified_variance"]
 
 
 class Interval(NamedTuple):
@@ -131,13 +131,14 @@ def bca_interval(
     return min(float(low), value), max(float(high), value)
 
 
-def jackknife_variance(without_one: Floats, counts: Integers, strata: Integers) -> float:
-    """Variance of a statistic from leaving out one draw at a time, stratum by stratum.
+def stratified_variance(influence: Floats, counts: Integers, strata: Integers) -> float:
+    """Variance of a statistic to first order, from what one draw of each unit adds to it.
 
-    without_one, counts, strata: as in `bca_interval`. A stratum of one draw says nothing of its variance and
-    adds none. Source: Davison and Hinkley 1997, "Bootstrap methods and their application", section 3.2.
+    influence: (units,), up to a constant. counts, strata: as in `bca_interval`. A stratum of one draw says
+    nothing of its variance and adds none. Source: Davison and Hinkley 1997, "Bootstrap methods and their
+    application", section 3.2 (the nonparametric delta method of strata).
     """
-    return _squares(_influence(without_one, counts, strata), counts, strata)[1]
+    return _squares(_influence(influence, counts, strata), counts, strata)[1]
 
 
 def _influence(without_one: Floats, counts: Integers, strata: Integers) -> Floats:

@@ -16,7 +16,7 @@ from scipy.special import stdtrit
 from harness.errors import StatisticsError
 from harness.records import Estimate
 from harness.statistics import bootstrap
-from harness.statistics.bootstrap import Floats, Integers, Interval, bca_interval, jackknife_variance, resampled
+from harness.statistics.bootstrap import Floats, Integers, Interval, bca_interval, resampled, stratified_variance
 from harness.statistics.extremes import Shift, departing_examples, largest_shift
 from harness.statistics.means import grouped, paired_mean
 from harness.statistics.proportions import paired_proportions, proportion
@@ -46,6 +46,8 @@ LABEL_STATISTICS = ("f1", "precision", "recall")
 # With fewer groups a bootstrap of groups is far too sure of itself (Cameron, Gelbach and Miller 2008,
 # "Bootstrap-based improvements for inference with clustered errors", table 2); ten is a convention.
 MIN_GROUPS = 10
+# Of one draw; small enough for a slope, large enough for float64.
+_STEP = 1e-4
 
 
 class Margins(NamedTuple):
@@ -266,7 +268,7 @@ def confusion_difference(
     truth, candidate, baseline: (n,) labels in the same order. Accuracy and the recall of one label are
     paired proportions; everything else is bootstrapped from the cells of (truth, candidate, baseline)
     together, so that what the two views share does not count as noise, and widened where few examples
-    distinguish the views, see `_widened`.
+    distinguish the views, see `_adjusted_error`.
     Raises StatisticsError as `confusion_estimate` does.
     """
     interval = difference_interval(
@@ -396,7 +398,7 @@ def bootstrap_interval(
             return Estimate(value, low, high, n, method, confidence)
 
         return Interval(one, 1 / (resamples + 1))
-    error, freedom = _widened(function, units, without_one)
+    error, freedom = _adjusted_error(function, units)
 
     def two(confidence: float) -> Estimate:
         low, high = bca_interval(value, replicates, without_one, units.counts, units.strata, confidence=confidence)
@@ -407,24 +409,28 @@ def bootstrap_interval(
     return Interval(two)
 
 
-def _widened(function: Callable[[Margins], Floats], units: _Units, without_one: Floats) -> tuple[float, float]:
+def _adjusted_error(function: Callable[[Margins], Floats], units: _Units) -> tuple[float, float]:
     """Standard error and degrees of freedom of the interval that a paired difference is at least as wide as.
 
     A bootstrap draws only disagreements that were seen. Where there are few, the next test set may well have
-    another kind, and the interval misses a loss that is concentrated on a label or two. So one win and one
-    loss are added to the jackknife's variance, each with the mean square of what one answer changes, label by
-    label: Bonett and Price 2012, "Adjusted Wald confidence interval for a difference of binomial proportions
-    based on paired data", Journal of Educational and Behavioral Statistics 37, carried over to a function of
-    the confusion matrix. With groups, one answer counts for a group of mean size.
+    another kind, and the interval misses a loss that falls on a label or two. So one win and one loss are added
+    to the variance of the delta method, each with the mean square of what one answer changes, label by label:
+    the idea of Bonett and Price 2012, "Adjusted Wald confidence interval for a difference of binomial
+    proportions based on paired data", Journal of Educational and Behavioral Statistics 37, carried over to a
+    function of the confusion matrix. With groups, one answer counts for a group of mean size.
     """
-    n, strata = int(units.counts.sum()), len(np.unique(units.strata))
-    variance = jackknife_variance(without_one, units.counts, units.strata)
-    size = 1.0
-    if strata == 1:
-        size = float(units.margins[0][:, units.margins[0].shape[1] * 2 // 3 :].sum()) / n
-    steps = [_one_answer(function, units.counts @ margins) for margins in units.margins]
-    variance += 2 * size**2 * float(np.mean([np.mean(step**2) for step in steps]))
-    return float(np.sqrt(variance)), float(max(1, n - strata))
+    sums = [units.counts @ margins for margins in units.margins]
+    # The slope, as a small step down the weight of each unit.
+    ours, theirs = [
+        (function(_split(whole - _STEP * margins)) - function(_split(whole[None]))) / _STEP
+        for whole, margins in zip(sums, units.margins, strict=True)
+    ]
+    draws, strata = int(units.counts.sum()), len(np.unique(units.strata))
+    examples = float(np.split(sums[0], 3)[2].sum())
+    steps = [_one_answer(function, whole) for whole in sums]
+    added = 2 * (examples / draws) ** 2 * float(np.mean([np.mean(step**2) for step in steps]))
+    variance = stratified_variance(ours - theirs, units.counts, units.strata) + added
+    return float(np.sqrt(variance)), float(max(1, draws - strata))
 
 
 def _one_answer(function: Callable[[Margins], Floats], flat: Floats) -> Floats:

@@ -22,7 +22,7 @@ from harness.statistics.binomial import binomial_interval, clopper_pearson
 from harness.statistics.bootstrap import Floats, Integers
 from harness.statistics.confusion import bootstrap_interval, statistic
 from harness.statistics.means import FEW_DEPARTURES, cluster_variance, grouped
-from harness.statistics.proportions import tango_score
+from harness.statistics.proportions import CONTINUITY, tango_score
 from harness.statistics.scored import interval, paired, point
 
 __all__ = ["Design", "design_of", "detectable", "needed", "power"]
@@ -366,7 +366,9 @@ def _of_pairs(design: Design, truth: float, target: float, confidence: float) ->
         gammaln(n + 1) - gammaln(won + 1) - gammaln(lost + 1) - gammaln(kept + 1)
         + _times_log(won, p_win) + _times_log(lost, p_loss) + _times_log(kept, max(0.0, 1 - discordance))
     )  # fmt: skip
-    passed = tango_score(wins, losses, n, target) > float(ndtri(confidence))
+    # As `paired_proportions` has it: corrected where a difference is to be shown, and not only ruled out.
+    continuity = CONTINUITY if target >= 0 else 0.0
+    passed = tango_score(wins, losses, n, target, continuity) > float(ndtri(confidence))
     return min(1.0, float(np.sum(chances * passed)))
 
 
@@ -433,10 +435,10 @@ def _detectable_simulated(design: Design, power: float, confidence: float) -> fl
     else:
         # The interval's width depends on where the truth lies, and that on the width.
         effect = 0.0
-        for _ in range(5):
+        for _ in range(8):
             truth, _target = _ends(design, min(effect, room))
             previous, effect = effect, float(np.quantile(_reach(design, truth, confidence), power))
-            if abs(effect - previous) < 0.02 * effect:
+            if abs(effect - previous) < 0.01 * effect or min(effect, previous) >= room:
                 break
     if effect >= room:
         raise StatisticsError(
@@ -465,11 +467,12 @@ def _needed_simulated(design: Design, margin: float, power: float, confidence: f
 @lru_cache(maxsize=256)
 def _reach(design: Design, truth: float, confidence: float) -> Floats:
     """(test sets,) how far from the truth each simulated interval ends, on the side of the target."""
-    rng = np.random.default_rng(_SEED)
     k = len(design.support)
     labels = [str(index) for index in range(k)]
     rows = np.repeat(np.arange(k), design.support)
-    clusters = None if design.groups is None else rng.permutation(design.n) * design.groups // design.n
+    clusters = None
+    if design.groups is not None:
+        clusters = np.random.default_rng(_SEED).permutation(design.n) * design.groups // design.n
     errors = _error_pattern(k)
     if design.paired:
         baseline = _accuracy_for(design.level, design.support)
@@ -484,12 +487,14 @@ def _reach(design: Design, truth: float, confidence: float) -> Floats:
     ends = np.cumsum([baseline - losses, losses, wins])
     found = np.empty(_TEST_SETS)
     for index in range(_TEST_SETS):
+        # The same draws for every truth, so that what is compared differs in the truth alone.
+        rng, resampling = (np.random.default_rng((_SEED, index, part)) for part in (0, 1))
         case = np.searchsorted(ends, _uniform(design, clusters, rng), side="right")
         wrong = _choices(errors[rows], rng)
         ours = np.where((case == 0) | (case == 2), rows, wrong)
         theirs = np.where(case <= 1, rows, wrong)
         columns = [ours, theirs] if design.paired else [ours]
-        estimate = bootstrap_interval("macro_f1", rows, columns, labels, clusters, rng, _RESAMPLES).at(level)
+        estimate = bootstrap_interval("macro_f1", rows, columns, labels, clusters, resampling, _RESAMPLES).at(level)
         found[index] = truth - estimate.low if design.direction == "above" else estimate.high - truth
     found.setflags(write=False)
     return found
