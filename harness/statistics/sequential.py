@@ -25,8 +25,8 @@ __all__ = ["SequentialTest", "Stop", "confidence_sequence", "stop_early"]
 
 # The largest stake, as a share of the one that could lose everything (the paper's c).
 _BOLDNESS = 0.75
-# Half of the capital is staked to win most by the end, half by a third of the way (measured: from 150 examples on
-# as many decisions as the first alone, on up to a quarter fewer examples where the truth is far from the target).
+# Half of the capital is staked to win most by the end, half by a third of the way. Measured against the first alone:
+# up to 7 points fewer decisions where the truth is near the target, up to a quarter fewer examples where it is far.
 _HORIZONS = (1.0, 1 / 3)
 _GRID = 1000
 
@@ -138,8 +138,8 @@ def stop_early(
     target: the threshold, minus the largest drop allowed, or the gain asked. confidence: the rule's.
     share: of the error that the rule is allowed, how much may be spent on stopping early. With 1 the decision is
     made early or not at all. With less, what does not stop may be decided on all examples as usual at the
-    confidence `left`, and both together are wrong no more often than the rule is allowed; 0.2 saves most of what
-    there is to save and costs 2 to 3 points of power.
+    confidence `left`, and both together are wrong no more often than the rule is allowed. With 0.2 it costs about
+    3 points of power where that is 80 %; up to 11 were measured at 60 examples, where few outcomes are possible.
     seed: of the order; it must not be chosen after looking.
 
     Examples of a group come together, as one bet on their sum less that of as many targets.
