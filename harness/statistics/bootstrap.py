@@ -8,19 +8,34 @@ examples.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 from harness.errors import StatisticsError
+from harness.records import Estimate
 
-__all__ = ["RESAMPLES", "Floats", "Integers", "bca_interval", "resampled"]
+__all__ = ["RESAMPLES", "Floats", "Integers", "Interval", "bca_interval", "resampled", "stratified_variance"]
+
+
+class Interval(NamedTuple):
+    """An estimate before it is said how sure it has to be.
+
+    at: confidence -> Estimate; it costs little beside making the Interval, where resampling is done.
+    finest: the smallest p-value that can be told from 0.
+    """
+
+    at: Callable[[float], Estimate]
+    finest: float = 1e-12
+
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 RESAMPLES = 10_000
+"""Read at each call, so that a simulation of thousands of test sets can do with fewer, and say so."""
 # Weights or single draws held in memory at a time: 32 MB of float64.
 _CHUNK = 4_000_000
 # One binomial draw takes as long as about this many draws from a list (measured on one CPU core).
@@ -103,7 +118,7 @@ def bca_interval(
     # A share of 0 or 1 would put the bias at infinity; half a resample is the finest step there is.
     finest = 0.5 / len(replicates)
     bias = float(ndtri(np.clip(below, finest, 1 - finest)))
-    acceleration, widening = _acceleration(without_one, counts, strata)
+    acceleration, widening = _acceleration(_influence(without_one, counts, strata), counts, strata)
     levels = []
     for tail in ((1 - confidence) / 2, (1 + confidence) / 2):
         shifted = bias + widening * float(ndtri(tail))
@@ -116,17 +131,39 @@ def bca_interval(
     return min(float(low), value), max(float(high), value)
 
 
-def _acceleration(without_one: Floats, counts: Integers, strata: Integers) -> tuple[float, float]:
-    """The acceleration, and the factor that makes up for the narrowness of resampling."""
-    cubes = squares = unbiased = 0.0
+def stratified_variance(influence: Floats, counts: Integers, strata: Integers) -> float:
+    """Variance of a statistic to first order, from what one draw of each unit adds to it.
+
+    influence: (units,), up to a constant. counts, strata: as in `bca_interval`. A stratum of one draw says
+    nothing of its variance and adds none. Source: Davison and Hinkley 1997, "Bootstrap methods and their
+    application", section 3.2 (the nonparametric delta method of strata).
+    """
+    return _squares(_influence(influence, counts, strata), counts, strata)[1]
+
+
+def _influence(without_one: Floats, counts: Integers, strata: Integers) -> Floats:
+    """(units,) what one draw of a unit adds to the statistic, less the mean of its stratum."""
+    influence = np.empty(len(counts))
     for stratum in np.unique(strata):
         units = strata == stratum
-        weights = counts[units]
-        influence = np.average(without_one[units], weights=weights) - without_one[units]
-        square, n = float(np.sum(weights * influence**2)), int(weights.sum())
-        cubes += float(np.sum(weights * influence**3))
+        influence[units] = np.average(without_one[units], weights=counts[units]) - without_one[units]
+    return influence
+
+
+def _squares(influence: Floats, counts: Integers, strata: Integers) -> tuple[float, float]:
+    """Sum of squares, and the same with each stratum's n / (n - 1)."""
+    squares = unbiased = 0.0
+    for stratum in np.unique(strata):
+        units = strata == stratum
+        square, n = float(np.sum(counts[units] * influence[units] ** 2)), int(counts[units].sum())
         squares += square
         unbiased += square * n / (n - 1) if n > 1 else 0.0
+    return squares, unbiased
+
+
+def _acceleration(influence: Floats, counts: Integers, strata: Integers) -> tuple[float, float]:
+    """The acceleration, and the factor that makes up for the narrowness of resampling."""
+    squares, unbiased = _squares(influence, counts, strata)
     if squares == 0:
         return 0.0, 1.0
-    return cubes / (6 * squares**1.5), float(np.sqrt(unbiased / squares))
+    return float(np.sum(counts * influence**3)) / (6 * squares**1.5), float(np.sqrt(unbiased / squares))

@@ -11,10 +11,12 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import stdtrit
 
 from harness.errors import StatisticsError
 from harness.records import Estimate
-from harness.statistics.bootstrap import RESAMPLES, Floats, Integers, bca_interval, resampled
+from harness.statistics import bootstrap
+from harness.statistics.bootstrap import Floats, Integers, Interval, bca_interval, resampled, stratified_variance
 from harness.statistics.extremes import Shift, departing_examples, largest_shift
 from harness.statistics.means import grouped, paired_mean
 from harness.statistics.proportions import paired_proportions, proportion
@@ -22,9 +24,12 @@ from harness.statistics.proportions import paired_proportions, proportion
 __all__ = [
     "LABEL_STATISTICS",
     "STATISTICS",
+    "bootstrap_interval",
     "confusion_difference",
     "confusion_estimate",
     "confusion_matrix",
+    "difference_interval",
+    "estimate_interval",
     "statistic",
     "statistic_of",
 ]
@@ -41,6 +46,8 @@ LABEL_STATISTICS = ("f1", "precision", "recall")
 # With fewer groups a bootstrap of groups is far too sure of itself (Cameron, Gelbach and Miller 2008,
 # "Bootstrap-based improvements for inference with clustered errors", table 2); ten is a convention.
 MIN_GROUPS = 10
+# Of one draw; small enough for a slope, large enough for float64.
+_STEP = 1e-4
 
 
 class Margins(NamedTuple):
@@ -203,11 +210,12 @@ def confusion_estimate(
     groups: Sequence[str] | None = None,
     confidence: float = 0.95,
     rng: np.random.Generator,
-    resamples: int = RESAMPLES,
+    resamples: int | None = None,
 ) -> Estimate:
     """The named statistic of one view and its interval.
 
     truth, predicted: (n,) labels; a prediction may be none of the labels. groups: (n,) or None.
+    resamples: None for `bootstrap.RESAMPLES`.
 
     Accuracy, and precision, recall and F1 of one label are a share of examples, or a monotone function of
     one: F1 = 2 J / (1 + J) with J the share of examples that have the label among those that have it or
@@ -217,16 +225,30 @@ def confusion_estimate(
     Where no resample differs from another, see `harness.statistics.extremes`.
     Raises StatisticsError if the statistic is not known or no interval is defined.
     """
+    return estimate_interval(name, truth, predicted, labels, groups=groups, rng=rng, resamples=resamples).at(confidence)
+
+
+def estimate_interval(
+    name: str,
+    truth: Sequence[str],
+    predicted: Sequence[str],
+    labels: Sequence[str],
+    *,
+    groups: Sequence[str] | None,
+    rng: np.random.Generator,
+    resamples: int | None = None,
+) -> Interval:
+    """What `confusion_estimate` gives, at any confidence from one set of resamples."""
     _named(name, labels)
     clusters = grouped(groups, len(truth))
     if _is_accuracy(name, predicted, labels):
         hits = [float(true == guess) for true, guess in zip(truth, predicted, strict=True)]
-        return proportion(hits, groups=groups, confidence=confidence)
+        return Interval(lambda confidence: proportion(hits, groups=groups, confidence=confidence))
     rows, columns, known = _labelled(name, truth, labels), _indices(predicted, labels, None), labels
     if ":" in name:
         # Which other label it was makes no difference to the statistic of one label.
         name, rows, (columns,), known = _one_against_rest(name, rows, [columns], labels)
-    return _one_view(name, rows, columns, known, clusters, confidence, rng, resamples)
+    return _one_view(name, rows, columns, known, clusters, rng, _or_usual(resamples))
 
 
 def confusion_difference(
@@ -239,15 +261,34 @@ def confusion_difference(
     groups: Sequence[str] | None = None,
     confidence: float = 0.95,
     rng: np.random.Generator,
-    resamples: int = RESAMPLES,
+    resamples: int | None = None,
 ) -> Estimate:
     """The named statistic of candidate minus that of baseline, over the same examples.
 
     truth, candidate, baseline: (n,) labels in the same order. Accuracy and the recall of one label are
     paired proportions; everything else is bootstrapped from the cells of (truth, candidate, baseline)
-    together, so that what the two views share does not count as noise.
+    together, so that what the two views share does not count as noise, and widened where few examples
+    distinguish the views, see `_adjusted_error`.
     Raises StatisticsError as `confusion_estimate` does.
     """
+    interval = difference_interval(
+        name, truth, candidate, baseline, labels, groups=groups, rng=rng, resamples=resamples
+    )
+    return interval.at(confidence)
+
+
+def difference_interval(
+    name: str,
+    truth: Sequence[str],
+    candidate: Sequence[str],
+    baseline: Sequence[str],
+    labels: Sequence[str],
+    *,
+    groups: Sequence[str] | None,
+    rng: np.random.Generator,
+    resamples: int | None = None,
+) -> Interval:
+    """What `confusion_difference` gives, at any confidence from one set of resamples."""
     if not len(truth) == len(candidate) == len(baseline):
         raise StatisticsError(f"{len(truth)} true labels, {len(candidate)} and {len(baseline)} predicted ones")
     _named(name, labels)
@@ -259,13 +300,16 @@ def confusion_difference(
         kept = np.ones(len(rows), dtype=bool) if shares else rows == labels.index(name.partition(":")[2])
         ours, theirs = [(rows == column)[kept].astype(np.float64).tolist() for column in columns]
         if clusters is None:
-            estimate = paired_proportions(ours, theirs, confidence=confidence)
-            return replace(estimate, n=len(rows))
-        return paired_mean(ours, theirs, groups=groups, bounds=(0.0, 1.0), confidence=confidence)
+            return Interval(lambda c: replace(paired_proportions(ours, theirs, confidence=c), n=len(rows)))
+        return Interval(lambda c: paired_mean(ours, theirs, groups=groups, bounds=(0.0, 1.0), confidence=c))
     known = labels
     if ":" in name:
         name, rows, columns, known = _one_against_rest(name, rows, columns, labels)
-    return _bootstrap(name, rows, columns, known, clusters, confidence, rng, resamples)
+    return bootstrap_interval(name, rows, columns, known, clusters, rng, _or_usual(resamples))
+
+
+def _or_usual(resamples: int | None) -> int:
+    return bootstrap.RESAMPLES if resamples is None else resamples
 
 
 def _is_accuracy(name: str, predicted: Sequence[str], labels: Sequence[str]) -> bool:
@@ -314,17 +358,20 @@ def _label_share(
     return Estimate(value, low, high, len(rows), f"{method}, {share.n} examples", confidence)
 
 
-def _bootstrap(
+def bootstrap_interval(
     name: str,
     rows: Integers,
     columns: Sequence[Integers],
     labels: Sequence[str],
     clusters: Integers | None,
-    confidence: float,
     rng: np.random.Generator,
     resamples: int,
-) -> Estimate:
-    """One view's statistic, or with two columns the first view's minus the second's."""
+) -> Interval:
+    """One view's statistic, or with two columns the first view's minus the second's.
+
+    rows: (n,) index of the true label. columns: one or two (n,) indices of the predicted label, k for an
+    answer that is none. clusters: (n,) index of the group, or None. Raises as `confusion_estimate` does.
+    """
     function = _named(name, labels)
     units = _units(rows, columns, len(labels), clusters)
 
@@ -336,29 +383,109 @@ def _bootstrap(
     value = float(drawn(whole)[0])
     replicates = resampled(drawn, units.counts, units.strata, rng=rng, resamples=resamples)
     if np.ptp(replicates) <= 1e-12:
-        if len(columns) == 1:
-            low, high, method = _fixed(name, value, rows, columns[0], labels, clusters, confidence)
-        elif _agree(name, rows, *columns):
-            # Where either view ends up better, the other one fell from there.
-            shift = max(_largest_shift(name, rows, columns[1], labels, clusters, confidence, 0))
-            low, high = -shift, shift
-            method = f"exact bound on disagreement (0 of {len(rows)}), worst case"
-        else:
-            # Each interval at half the error, so that both hold at once with the confidence asked for.
-            each = [
-                _one_view(name, rows, column, labels, clusters, (1 + confidence) / 2, rng, resamples)
-                for column in columns
-            ]
-            low, high = each[0].low - each[1].high, each[0].high - each[1].low
-            method = f"difference of two intervals (Bonferroni): {each[0].method}; {each[1].method}"
-        return Estimate(value, low, high, len(rows), method, confidence)
+        return _without_variation(name, value, rows, columns, labels, clusters, rng, resamples)
+    replicates.sort()
     fewer = [function(_split(whole @ margins - margins)) for margins in units.margins]
     without_one = fewer[0] if len(fewer) == 1 else fewer[0] - fewer[1]
-    low, high = bca_interval(value, replicates, without_one, units.counts, units.strata, confidence=confidence)
     what = "confusion cells" if clusters is None else f"{len(units.counts)} groups"
     paired = "joint " if len(columns) == 2 and clusters is None else ""
     method = f"BCa bootstrap of {paired}{what}, {resamples} resamples"
-    return Estimate(value, low, high, len(rows), method, confidence)
+    n = len(rows)
+    if len(columns) == 1:
+
+        def one(confidence: float) -> Estimate:
+            low, high = bca_interval(value, replicates, without_one, units.counts, units.strata, confidence=confidence)
+            return Estimate(value, low, high, n, method, confidence)
+
+        return Interval(one, 1 / (resamples + 1))
+    error, freedom = _adjusted_error(function, units)
+
+    def two(confidence: float) -> Estimate:
+        low, high = bca_interval(value, replicates, without_one, units.counts, units.strata, confidence=confidence)
+        half = float(stdtrit(freedom, (1 + confidence) / 2)) * error
+        low, high = max(-1.0, min(low, value - half)), min(1.0, max(high, value + half))
+        return Estimate(value, low, high, n, f"{method}, no narrower than an adjusted t interval", confidence)
+
+    return Interval(two)
+
+
+def _adjusted_error(function: Callable[[Margins], Floats], units: _Units) -> tuple[float, float]:
+    """Standard error and degrees of freedom of the interval that a paired difference is at least as wide as.
+
+    A bootstrap draws only disagreements that were seen. Where there are few, the next test set may well have
+    another kind, and the interval misses a loss that falls on a label or two. So one win and one loss are added
+    to the variance of the delta method, each with the mean square of what one answer changes, label by label:
+    the idea of Bonett and Price 2012, "Adjusted Wald confidence interval for a difference of binomial
+    proportions based on paired data", Journal of Educational and Behavioral Statistics 37, carried over to a
+    function of the confusion matrix. With groups, one answer counts for a group of mean size.
+    """
+    sums = [units.counts @ margins for margins in units.margins]
+    # The slope, as a small step down the weight of each unit.
+    ours, theirs = [
+        (function(_split(whole - _STEP * margins)) - function(_split(whole[None]))) / _STEP
+        for whole, margins in zip(sums, units.margins, strict=True)
+    ]
+    draws, strata = int(units.counts.sum()), len(np.unique(units.strata))
+    examples = float(np.split(sums[0], 3)[2].sum())
+    steps = [_one_answer(function, whole) for whole in sums]
+    added = 2 * (examples / draws) ** 2 * float(np.mean([np.mean(step**2) for step in steps]))
+    variance = stratified_variance(ours - theirs, units.counts, units.strata) + added
+    return float(np.sqrt(variance)), float(max(1, draws - strata))
+
+
+def _one_answer(function: Callable[[Margins], Floats], flat: Floats) -> Floats:
+    """(k,) what changes if one right answer of a label turns wrong, or the reverse where none is right."""
+    hits, _predicted, support = np.split(flat, 3)
+    k = len(hits)
+    changed = np.tile(flat, (k, 1))
+    step = np.where(hits > 0, -1.0, np.where(support > 0, 1.0, 0.0))
+    each = np.arange(k)
+    changed[each, each] += step
+    changed[each, k + each] += step
+    # The answer goes to, or comes from, another label's column, if there is one in it.
+    other = k + (each + 1) % k
+    changed[each, other] = np.maximum(changed[each, other] - step, changed[each, (each + 1) % k])
+    result: Floats = function(_split(changed)) - function(_split(flat[None]))
+    return result
+
+
+def _without_variation(
+    name: str,
+    value: float,
+    rows: Integers,
+    columns: Sequence[Integers],
+    labels: Sequence[str],
+    clusters: Integers | None,
+    rng: np.random.Generator,
+    resamples: int,
+) -> Interval:
+    """Where every resample is the sample."""
+    n = len(rows)
+    if len(columns) == 1:
+
+        def fixed(confidence: float) -> Estimate:
+            low, high, method = _fixed(name, value, rows, columns[0], labels, clusters, confidence)
+            return Estimate(value, low, high, n, method, confidence)
+
+        return Interval(fixed)
+    if _agree(name, rows, *columns):
+
+        def agreeing(confidence: float) -> Estimate:
+            # Where either view ends up better, the other one fell from there.
+            shift = max(_largest_shift(name, rows, columns[1], labels, clusters, confidence, 0))
+            method = f"exact bound on disagreement (0 of {n}), worst case"
+            return Estimate(value, -shift, shift, n, method, confidence)
+
+        return Interval(agreeing)
+    ours, theirs = [_one_view(name, rows, column, labels, clusters, rng, resamples) for column in columns]
+
+    def each(confidence: float) -> Estimate:
+        # Each interval at half the error, so that both hold at once with the confidence asked for.
+        our, their = ours.at((1 + confidence) / 2), theirs.at((1 + confidence) / 2)
+        method = f"difference of two intervals (Bonferroni): {our.method}; {their.method}"
+        return Estimate(value, our.low - their.high, our.high - their.low, n, method, confidence)
+
+    return Interval(each, max(ours.finest, theirs.finest))
 
 
 def _one_view(
@@ -367,13 +494,12 @@ def _one_view(
     column: Integers,
     labels: Sequence[str],
     clusters: Integers | None,
-    confidence: float,
     rng: np.random.Generator,
     resamples: int,
-) -> Estimate:
+) -> Interval:
     if ":" in name:
-        return _label_share(name, rows, column, clusters, confidence)
-    return _bootstrap(name, rows, [column], labels, clusters, confidence, rng, resamples)
+        return Interval(lambda confidence: _label_share(name, rows, column, clusters, confidence))
+    return bootstrap_interval(name, rows, [column], labels, clusters, rng, resamples)
 
 
 def _agree(name: str, rows: Integers, ours: Integers, theirs: Integers) -> bool:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.errors import StatisticsError
 from harness.records import Estimate, Scores
-from harness.statistics.confusion import confusion_difference, confusion_estimate, statistic_of
+from harness.statistics.bootstrap import Interval
+from harness.statistics.confusion import difference_interval, estimate_interval, statistic_of
 from harness.statistics.means import mean, paired_mean
 from harness.statistics.proportions import paired_proportions, proportion
 
-__all__ = ["difference", "estimate", "point"]
+__all__ = ["difference", "estimate", "interval", "paired", "point"]
 
 
 def point(scores: Scores) -> float:
@@ -33,22 +35,8 @@ def estimate(scores: Scores, *, confidence: float = 0.95, seed: int = 0) -> Esti
     seed: of the resampling; the same scores and seed give the same interval.
     Raises StatisticsError if the scores cannot carry an estimate, saying of which measure and view.
     """
-    _check(scores)
     _check_confidence(confidence)
-    if scores.statistic != "mean":
-        truth, predicted = _labels_of(scores)
-        return confusion_estimate(
-            scores.statistic,
-            truth,
-            predicted,
-            scores.labels,
-            groups=scores.groups,
-            confidence=confidence,
-            rng=np.random.default_rng(seed),
-        )
-    if _is_binary(scores):
-        return proportion(scores.values, groups=scores.groups, confidence=confidence)
-    return mean(scores.values, groups=scores.groups, bounds=scores.bounds, confidence=confidence)
+    return interval(scores, None, seed=seed).at(confidence)
 
 
 def difference(candidate: Scores, baseline: Scores, *, confidence: float = 0.95, seed: int = 0) -> Estimate:
@@ -58,33 +46,67 @@ def difference(candidate: Scores, baseline: Scores, *, confidence: float = 0.95,
     Raises StatisticsError if the scores are not of the same measure and the same examples with the same
     true labels and groups, or cannot carry an estimate.
     """
-    _check(candidate)
-    _check(baseline)
     _check_confidence(confidence)
-    baseline = _aligned(candidate, baseline)
+    return interval(candidate, baseline, seed=seed).at(confidence)
+
+
+def interval(scores: Scores, baseline: Scores | None, *, seed: int = 0) -> Interval:
+    """What `estimate` gives, or with a baseline `difference`, at any confidence from one set of resamples."""
+    _check(scores)
+    rng = np.random.default_rng(seed)
+    if baseline is None:
+        return _of_one(scores, rng)
+    _check(baseline)
+    return _of_two(scores, _aligned(scores, baseline), rng)
+
+
+def paired(scores: Scores, baseline: Scores | None) -> tuple[NDArray[np.float64], tuple[float, float]]:
+    """Each example's value, or with a baseline its difference, (n,) in the order of scores, and its bounds.
+
+    For accuracy, whose examples are right or wrong, as for a mean. Raises StatisticsError as `difference` does.
+    """
+    _check(scores)
+    if baseline is None:
+        return _each(scores), _example_bounds(scores)
+    _check(baseline)
+    low, high = _example_bounds(scores)
+    return _each(scores) - _each(_aligned(scores, baseline)), (low - high, high - low)
+
+
+def _each(scores: Scores) -> NDArray[np.float64]:
+    if scores.statistic == "mean":
+        return np.asarray(scores.values, dtype=np.float64)
+    truth, predicted = _labels_of(scores)
+    return np.array([float(true == guess) for true, guess in zip(truth, predicted, strict=True)])
+
+
+def _example_bounds(scores: Scores) -> tuple[float, float]:
+    return scores.bounds if scores.statistic == "mean" else (0.0, 1.0)
+
+
+def _of_one(scores: Scores, rng: np.random.Generator) -> Interval:
+    values, groups = scores.values, scores.groups
+    if scores.statistic != "mean":
+        truth, predicted = _labels_of(scores)
+        return estimate_interval(scores.statistic, truth, predicted, scores.labels, groups=groups, rng=rng)
+    if _is_binary(scores):
+        return Interval(lambda confidence: proportion(values, groups=groups, confidence=confidence))
+    return Interval(lambda confidence: mean(values, groups=groups, bounds=scores.bounds, confidence=confidence))
+
+
+def _of_two(candidate: Scores, baseline: Scores, rng: np.random.Generator) -> Interval:
+    ours, theirs, groups = candidate.values, baseline.values, candidate.groups
     if candidate.statistic != "mean":
-        truth, ours = _labels_of(candidate)
-        _, theirs = _labels_of(baseline)
-        return confusion_difference(
-            candidate.statistic,
-            truth,
-            ours,
-            theirs,
-            candidate.labels,
-            groups=candidate.groups,
-            confidence=confidence,
-            rng=np.random.default_rng(seed),
+        truth, guesses = _labels_of(candidate)
+        _, others = _labels_of(baseline)
+        return difference_interval(
+            candidate.statistic, truth, guesses, others, candidate.labels, groups=groups, rng=rng
         )
-    independent = candidate.groups is None or len(set(candidate.groups)) == len(candidate.groups)
+    independent = groups is None or len(set(groups)) == len(groups)
     if _is_binary(candidate) and _is_binary(baseline) and independent:
-        return paired_proportions(candidate.values, baseline.values, confidence=confidence)
-    return paired_mean(
-        candidate.values,
-        baseline.values,
-        groups=candidate.groups,
-        bounds=candidate.bounds,
-        confidence=confidence,
-    )
+        return Interval(lambda confidence: paired_proportions(ours, theirs, confidence=confidence))
+    bounds = candidate.bounds
+    return Interval(lambda confidence: paired_mean(ours, theirs, groups=groups, bounds=bounds, confidence=confidence))
 
 
 def _is_binary(scores: Scores) -> bool:

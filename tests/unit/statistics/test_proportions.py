@@ -124,6 +124,27 @@ def test_paired_interval_mirrors_and_stays_in_range(wins, losses, n):
     assert tango(losses, wins, n, confidence=0.9) == pytest.approx((-high, -low), abs=1e-9)
 
 
+def test_an_end_on_the_far_side_of_no_difference_is_corrected_for_continuity():
+    """Of 60 examples 20 won and 3 lost: half an example less than 17 / 60 above the low end, as the test sees it.
+
+    The score test at the low end d, in the form with counts: z = (17 - 60 d - 1/2) / sqrt(60 (2 q + d (1 - d))).
+    """
+    ours, theirs = [1] * 20 + [0] * 3 + [1] * 37, [0] * 20 + [1] * 3 + [1] * 37
+    plain, found = tango(20, 3, 60, confidence=0.9), paired_proportions(ours, theirs, confidence=0.9)
+    assert (found.low, found.high) == (pytest.approx(0.1552304, abs=1e-6), pytest.approx(plain[1]))
+    a, b = 2 * 60, (2 * 60 - 17) * found.low - 23
+    q = (math.sqrt(b * b - 8 * 60 * -3 * found.low * (1 - found.low)) - b) / (2 * a)
+    z = (17 - 60 * found.low - 0.5) / math.sqrt(60 * (2 * q + found.low * (1 - found.low)))
+    assert z == pytest.approx(stats.norm.ppf(0.95), abs=1e-6)
+    mirrored = paired_proportions(theirs, ours, confidence=0.9)
+    assert (mirrored.low, mirrored.high) == (pytest.approx(-found.high), pytest.approx(-found.low))
+    # Where no difference is within the interval it is Tango's as published, and the correction ends there.
+    assert paired_proportions([1, 1, 1, 0, 1], [0, 0, 1, 1, 1]).low == tango(2, 1, 5, confidence=0.95)[0]
+    ours, theirs = [1] * 4 + [1] * 16, [0] * 4 + [1] * 16
+    assert tango(4, 0, 20, confidence=0.9)[0] > 0 > tango(4, 0, 20, confidence=0.95, continuity=0.5)[0]
+    assert paired_proportions(ours, theirs, confidence=0.95).low >= 0
+
+
 def test_paired_proportions_are_candidate_minus_baseline():
     estimate = paired_proportions([1, 1, 1, 0, 1], [0, 0, 1, 1, 1])
     assert estimate.value == pytest.approx(0.2)
