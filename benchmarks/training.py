@@ -96,7 +96,7 @@ def _train(side: str, data: str, steps: int, device: str) -> dict[str, Any]:
         scores = score_continuations(
             model,
             sequences,
-            budget=token_budget(max(len(s.inputs) for s in sequences), loaded.device),
+            budget=token_budget(model, max(len(s.inputs) for s in sequences), loaded.device),
             device=loaded.device,
             share=takes_rows(model),
         )

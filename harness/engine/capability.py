@@ -166,7 +166,7 @@ class _RowLM(HFLM):
         scores = score_continuations(
             self.model,
             [TokenSequence(tuple(context), tuple(continuation)) for _, context, continuation in requests],
-            budget=token_budget(longest, str(self.device)),
+            budget=token_budget(self.model, longest, str(self.device)),
             device=self.device,
             share=self.share,
             progress=self.progress,

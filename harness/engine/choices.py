@@ -37,7 +37,7 @@ def score_options(
     scores = score_continuations(
         model,
         [TokenSequence(prompt, answer) for prompt in prompts for answer in answers],
-        budget=token_budget(max(lengths), loaded.device),
+        budget=token_budget(model, max(lengths), loaded.device),
         device=loaded.device,
         share=takes_rows(model),
         progress=progress,
