@@ -14,7 +14,7 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
-from harness.engine.attention import IMPLEMENTATION
+from harness.engine.attention import BLOCK, IMPLEMENTATION
 from harness.engine.layers import join_adapters, join_norms, unpack_weights
 from harness.engine.memory import release_memory
 from harness.errors import BaseModelError, ScoringError
@@ -188,7 +188,8 @@ def _row_trial(model: Any) -> bool:
     device = next(model.parameters()).device
     size = min(int(text.vocab_size), 1000)
     prefix = tuple(t % size for t in range(1, 9))
-    suffixes = [tuple(t % size for t in range(start, start + 12)) for start in (20, 60)]
+    # Longer than a block of attention, so that a model is found out that takes a block's mask for the whole row's.
+    suffixes = [tuple(t % size for t in range(start, start + BLOCK + 6)) for start in (20, 60)]
     ((row,),) = pack([TokenSequence(prefix, suffix) for suffix in suffixes], budget=1000)
     index, edges = row.members[-1]  # the first member of a row has nothing before it that could leak
     ((alone,),) = pack([TokenSequence(prefix, suffixes[index])], budget=1000)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["ContinuationScore", "batch_log_probs", "batch_tensors", "score_continuations"]
 
 
-# Rows of a few lengths instead of every length: memory is reused and kernels are compiled once. On 2 CPU cores the
-# search for free memory alone took a fifth of a training step when every row had its own length.
+# Tensors of a few lengths instead of every length, as rows have: memory is reused and kernels are compiled once. On
+# 2 CPU cores the search for free memory took a fifth of a training step when every row had its own length.
 _PREDICTOR_STEP = 16
 
 
@@ -32,28 +32,28 @@ class ContinuationScore(NamedTuple):
 def batch_tensors(rows: Sequence[Row], device: torch.device | str, *, blocks: bool) -> dict[str, Tensor]:
     """The arguments of a causal language model's forward for one batch of `pack`.
 
-    input_ids, position_ids: (B, L) int64. L is the longest row's length, filled up to a multiple of BLOCK. What fills
-    a row comes last, so no token of it sees that. Rows of one sequence are plain causal and need no more; one row of
-    several has an attention_mask: (1, 1, L, L) bool, True where a token may look, or with `blocks`, for models that
-    compute `row_attention`, its mask and row_keys.
+    input_ids: (B, L) int64. Rows of one sequence are plain causal and need no more: shorter ones are filled up behind
+    their end, which no token of theirs sees. One row of several sequences is filled up to a multiple of BLOCK and has
+    position_ids, (1, L) int64, and an attention_mask: (1, 1, L, L) bool, True where a token may look, or with `blocks`,
+    for models that compute `row_attention`, its mask and row_keys.
     """
+    several = len(rows) == 1 and rows[0].ends.count(len(rows[0])) != len(rows[0])
     longest = max(map(len, rows))
-    length = longest + -longest % BLOCK
+    length = longest + (-longest % BLOCK if several else 0)
     arguments = {
         "input_ids": torch.tensor([row.tokens + [row.tokens[-1]] * (length - len(row)) for row in rows], device=device)
     }
-    if len(rows) == 1:
+    if several:
         (row,) = rows
         arguments["position_ids"] = torch.tensor([row.positions + [0] * (length - len(row))], device=device)
-        if row.ends.count(len(row)) != len(row):
-            # The filling sees only itself: attention over nothing would be NaN.
-            ends = [*row.ends, *range(len(row) + 1, length + 1)]
-            if blocks:
-                arguments["row_keys"], arguments["attention_mask"] = block_mask(ends, device)
-            else:
-                index, end = torch.arange(length, device=device), torch.tensor(ends, device=device)
-                visible = (index[None, :] <= index[:, None]) & (index[:, None] < end[None, :])
-                arguments["attention_mask"] = visible[None, None]
+        # The filling sees only itself: attention over nothing would be NaN.
+        ends = [*row.ends, *range(len(row) + 1, length + 1)]
+        if blocks:
+            arguments["row_keys"], arguments["attention_mask"] = block_mask(ends, device)
+        else:
+            index, end = torch.arange(length, device=device), torch.tensor(ends, device=device)
+            visible = (index[None, :] <= index[:, None]) & (index[:, None] < end[None, :])
+            arguments["attention_mask"] = visible[None, None]
     return arguments
 
 

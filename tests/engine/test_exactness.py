@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from harness.engine.models import takes_rows
+from harness.engine.attention import IMPLEMENTATION
+from harness.engine.layers import join_adapters, join_norms
+from harness.engine.models import load_base, takes_rows
 from harness.engine.packing import TokenSequence, pack
-from harness.engine.scoring import batch_log_probs, score_continuations
+from harness.engine.scoring import batch_log_probs, batch_tensors, score_continuations
 from harness.errors import ScoringError
 
 # Shared and unshared prefixes, a sequence that is the beginning of another, single and long continuations,
@@ -31,7 +35,7 @@ SEQUENCES = [
 @pytest.fixture(scope="module", params=["llama", "qwen2", "gpt_neox"])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tiny.save_tiny_model(tmp_path_factory.mktemp(request.param), architecture=request.param)
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    return load_base(folder, {"bnb_4bit_compute_dtype": "float32"}, "cpu").model.requires_grad_(True)
 
 
 def alone(model: Any, sequence: TokenSequence) -> tuple[float, bool]:
@@ -43,6 +47,28 @@ def alone(model: Any, sequence: TokenSequence) -> tuple[float, bool]:
     lines = log_probs[start : start + len(sequence.continuation)]
     targets = torch.tensor(sequence.continuation)
     return float(lines.gather(1, targets[:, None]).sum()), bool((lines.argmax(1) == targets).all())
+
+
+def test_rows_are_computed_by_blocks(model: Any) -> None:
+    """What the tests of this file compare is the attention that models are loaded with."""
+    assert model.config._attn_implementation == IMPLEMENTATION
+    ((row,),) = pack([TokenSequence((5, k % 50), tuple(range(k % 7 + 1, 40))) for k in range(12)], budget=1000)
+    arguments = batch_tensors([row], "cpu", blocks=True)
+    assert arguments["attention_mask"].shape[0] > 1
+    assert arguments["row_keys"].shape[1] < len(row)
+
+
+def test_rows_without_blocks_have_the_same_scores(model: Any) -> None:
+    """For models whose attention does not pass the keys of a row on: one mask for all of it."""
+    many = [TokenSequence((5, k % 50), tuple(range(k % 7 + 1, 40))) for k in range(40)]
+    by_blocks = score_continuations(model, many, budget=300, device="cpu")
+    model.set_attn_implementation("sdpa")
+    try:
+        by_mask = score_continuations(model, many, budget=300, device="cpu")
+    finally:
+        model.set_attn_implementation(IMPLEMENTATION)
+    for one, other in zip(by_blocks, by_mask, strict=True):
+        assert one.log_likelihood == pytest.approx(other.log_likelihood, abs=1e-3)
 
 
 @pytest.mark.parametrize("share", [True, False])
@@ -70,6 +96,52 @@ def test_gradients_are_those_of_single_passes(model: Any) -> None:
     assert torch.linalg.norm(shared - single) <= 1e-4 * torch.linalg.norm(single)
 
 
+def test_loss_and_lora_gradients_are_those_of_a_padded_batch(model: Any) -> None:
+    """As SFTTrainer computes them: right padding, labels on the completions, the mean over all their tokens."""
+    torch.manual_seed(1)
+    targets = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    targets.remove("embed_out" if "embed_out" in targets else "lm_head")
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=targets, task_type="CAUSAL_LM")
+    tuned = get_peft_model(copy.deepcopy(model), config)
+    for name, parameter in tuned.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    tuned.train()
+
+    def gradients() -> dict[str, torch.Tensor]:
+        found = {name: p.grad.clone() for name, p in tuned.named_parameters() if p.grad is not None}
+        tuned.zero_grad()
+        return found
+
+    longest = max(len(s.prefix + s.continuation) for s in SEQUENCES)
+    tokens = torch.zeros(len(SEQUENCES), longest, dtype=torch.long)
+    mask, labels = torch.zeros_like(tokens), torch.full_like(tokens, -100)
+    for line, sequence in enumerate(SEQUENCES):
+        text = torch.tensor(sequence.prefix + sequence.continuation)
+        tokens[line, : len(text)] = text
+        mask[line, : len(text)] = 1
+        labels[line, len(sequence.prefix) : len(text)] = text[len(sequence.prefix) :]
+    expected_loss = tuned(input_ids=tokens, attention_mask=mask, labels=labels).loss
+    expected_loss.backward()
+    expected = gradients()
+
+    join_adapters(tuned, "cpu")
+    join_norms(tuned, "cpu")
+    count = sum(len(sequence.continuation) for sequence in SEQUENCES)
+    total = 0.0
+    for rows in pack(SEQUENCES, budget=40):  # more than one row, one of them with a single sequence
+        for row, (log_probs, _) in zip(rows, batch_log_probs(tuned, rows, "cpu"), strict=True):
+            loss = -log_probs[[edge for _, edges in row.members for edge in edges]].sum() / count
+            loss.backward()
+            total += float(loss.detach())
+    assert total == pytest.approx(float(expected_loss), rel=1e-4)
+    ours = gradients()
+    assert ours.keys() == expected.keys()
+    assert len(ours) == 2 * len(targets)
+    for name, gradient in expected.items():
+        assert torch.linalg.norm(ours[name] - gradient) <= 1e-4 * torch.linalg.norm(gradient), name
+
+
 def test_these_architectures_take_rows(model: Any) -> None:
     assert takes_rows(model)
 
@@ -79,6 +151,18 @@ def test_an_architecture_that_ignores_the_mask_is_found_out(tiny_model: Path) ->
     forward = model.forward
     model.forward = lambda attention_mask=None, **arguments: forward(**arguments)
     assert not takes_rows(model)
+
+
+def test_a_model_that_does_not_pass_keys_on_gets_one_mask_for_the_row(tiny_model: Path) -> None:
+    model = load_base(tiny_model, {"bnb_4bit_compute_dtype": "float32"}, "cpu").model
+    forward = model.forward
+    model.forward = lambda row_keys=None, **arguments: forward(**arguments)
+    assert takes_rows(model)
+    assert model.config._attn_implementation == "sdpa"
+    for score, sequence in zip(
+        score_continuations(model, SEQUENCES, budget=1000, device="cpu"), SEQUENCES, strict=True
+    ):
+        assert score.log_likelihood == pytest.approx(alone(model, sequence)[0], abs=1e-3)
 
 
 def test_a_sliding_window_is_not_packed(tiny_model: Path) -> None:

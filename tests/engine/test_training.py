@@ -132,7 +132,7 @@ def test_same_weights_as_the_stock_trainer(
     ours = tmp_path / "ours"
     training = {
         **TRAINING,
-        "num_train_epochs": 4,
+        "num_train_epochs": 15,  # 30 steps
         "gradient_accumulation_steps": 2,
         "lr_scheduler_type": "cosine",
         "learning_rate": 1e-3,

@@ -10,6 +10,8 @@ import pytest
 
 import harness.pytest_plugin as plugin
 from harness.pytest_plugin.options import add_options
+from harness.records import Outcome
+from harness.report import read_report
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -82,3 +84,10 @@ def test_the_recipe_in_the_readme_is_the_one_that_is_shipped() -> None:
         (ours,) = re.findall(pattern, shipped, flags=re.MULTILINE)
         (shown,) = re.findall(pattern, README, flags=re.MULTILINE)
         assert shown == ours
+
+
+def test_the_example_report_can_be_read_and_passed() -> None:
+    """It is what README shows, so it has today's schema."""
+    run = read_report((ROOT / "reports" / "example" / "report.json").read_text(encoding="utf-8"))
+    assert run.outcome is Outcome.PASS
+    assert {recipe.name for recipe in run.recipes} == {"postgres_assistant", "ticket_priority", "transaction_category"}
