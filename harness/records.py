@@ -24,6 +24,7 @@ __all__ = [
     "Estimate",
     "Example",
     "GateResult",
+    "IntegrityCheck",
     "MeasureResult",
     "Message",
     "Outcome",
@@ -321,6 +322,18 @@ class GateResult:
 
 
 @dataclass(frozen=True, slots=True)
+class IntegrityCheck:
+    """One thing that has to hold of an adapter before anything is measured with it.
+
+    detail: what was found; where it did not pass, a clause that stands on its own in a gate's reason.
+    """
+
+    name: str
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class MeasureResult:
     """A measure on a view as the report shows it; where value, low and high are None, note says why."""
 
@@ -353,7 +366,8 @@ class RecipeResult:
     """Everything one run says of one recipe.
 
     base: the base model as the recipe names it. samples: a few examples as shown to stakeholders, each with
-    id, prompt, expected and the views' answers.
+    id, prompt, expected and the views' answers. integrity: what was checked of the adapter before it was
+    measured; empty where no gate asked for it.
     """
 
     name: str
@@ -366,6 +380,7 @@ class RecipeResult:
     gates: tuple[GateResult, ...]
     description: str = ""
     problem: str | None = None
+    integrity: tuple[IntegrityCheck, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
     samples: tuple[Mapping[str, Any], ...] = ()

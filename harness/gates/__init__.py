@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.gates.decisions import MIN_N, decide, decide_slices, overall
+from harness.gates.decisions import MIN_N, decide, decide_slices, overall, unmeasured
 from harness.gates.informative import chance_caveat, label_caveat
 from harness.gates.rules import in_words, rule_from
 
@@ -15,4 +15,5 @@ __all__ = [
     "label_caveat",
     "overall",
     "rule_from",
+    "unmeasured",
 ]

@@ -13,7 +13,7 @@ from harness.gates.parts import SliceValues, check_named, restricted, slice_valu
 from harness.gates.rules import check_rule, check_slices, in_words
 from harness.records import Estimate, Outcome, Rule, RuleKind, Scores, Verdict
 
-__all__ = ["MIN_N", "decide", "decide_slices", "overall"]
+__all__ = ["MIN_N", "decide", "decide_slices", "overall", "unmeasured"]
 
 MIN_N = 20
 """The fewest examples that a slice's value is decided on, where a gate does not say otherwise."""
@@ -107,6 +107,43 @@ def decide_slices(
     return tuple(sorted(verdicts, key=lambda verdict: _badness(rule, verdict)))
 
 
+def unmeasured(
+    rule: Rule,
+    *,
+    measure: str,
+    view: str,
+    bounds: tuple[float, float],
+    reason: str,
+    slices: str | Sequence[str] | None = None,
+    min_n: int = MIN_N,
+) -> tuple[Verdict, ...]:
+    """The verdicts of a rule where nothing may be measured: `incomplete`, for the reason given.
+
+    bounds: the lowest and highest value of the measure. slices, min_n: as in `decide_slices`; one verdict a
+    slice, since its values are not known. Raises GateError for what is no name of a slice.
+    """
+    lowest, highest = bounds
+    verdict = Verdict(
+        measure=measure,
+        view=view,
+        rule=in_words(rule),
+        outcome=Outcome.INCOMPLETE,
+        reason=reason,
+        n=0,
+        threshold=rule.at_least if rule.at_least is not None else rule.at_most,
+        compared_with=rule.compared_with,
+        margin=rule.max_drop if rule.max_drop is not None else rule.min_gain,
+        kind=rule.kind,
+        at_least=rule.at_least,
+        at_most=rule.at_most,
+        lowest=lowest if math.isfinite(lowest) else None,
+        highest=highest if math.isfinite(highest) else None,
+    )
+    if slices is None:
+        return (verdict,)
+    return tuple(replace(verdict, slice_name=name) for name in check_slices(measure, slices, min_n, None))
+
+
 def _slice_verdict(
     rule: Rule,
     scores: Scores,
@@ -192,27 +229,12 @@ def _value_bounds(scores: Scores) -> tuple[float, float]:
 
 
 def _undecided(rule: Rule, scores: Scores, baseline: Scores | None) -> Verdict:
-    lowest, highest = _value_bounds(scores)
     notes = _parts(scores.note)
     if baseline is not None:
         notes += [f"{baseline.view}: {part}" for part in _parts(baseline.note) if part not in notes]
-    return Verdict(
-        measure=scores.measure,
-        view=scores.view,
-        rule=in_words(rule),
-        outcome=Outcome.INCOMPLETE,
-        reason="",
-        n=len(scores.ids),
-        threshold=rule.at_least if rule.at_least is not None else rule.at_most,
-        compared_with=rule.compared_with,
-        margin=rule.max_drop if rule.max_drop is not None else rule.min_gain,
-        note="; ".join(notes),
-        kind=rule.kind,
-        at_least=rule.at_least,
-        at_most=rule.at_most,
-        lowest=lowest if math.isfinite(lowest) else None,
-        highest=highest if math.isfinite(highest) else None,
-    )
+    bounds = _value_bounds(scores)
+    (verdict,) = unmeasured(rule, measure=scores.measure, view=scores.view, bounds=bounds, reason="")
+    return replace(verdict, n=len(scores.ids), note="; ".join(notes))
 
 
 def _parts(note: str) -> list[str]:

@@ -103,17 +103,18 @@ def check_rule(rule: Rule, *, bounds: tuple[float, float], measure: str, view: s
         )
 
 
-def check_slices(measure: str, slices: Any, min_n: Any, known: Sequence[str]) -> tuple[str, ...]:
+def check_slices(measure: str, slices: Any, min_n: Any, known: Sequence[str] | None) -> tuple[str, ...]:
     """The names of slices that a gate asks for.
 
-    slices: a name or several. min_n: the fewest examples that a value may have. known: the names there are.
+    slices: a name or several. min_n: the fewest examples that a value may have. known: the names there are,
+    or None where that cannot be told.
     Raises GateError with one line that says what is wrong.
     """
     names = [slices] if isinstance(slices, str) else slices
     if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) and name for name in names):
         raise GateError(f'{measure}: slices must be a name or a list of names, got {slices!r}. Write slices="plan".')
     for name in names:
-        if name not in known:
+        if known is not None and name not in known:
             there = f"its slices: {', '.join(known)}" if known else "its examples have no slices"
             raise GateError(f"{measure}: there is no slice {name!r}; {there}.")
         if names.count(name) > 1:

@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from harness.data import check_splits, few_shot_examples, file_digest, read_split
 from harness.engine.base_models import BaseModel, resolve_base
+from harness.engine.integrity import check_attached, check_training, not_attached, probes
 from harness.engine.task_files import find_task
-from harness.errors import AdapterMissing, CapabilityError, DataError, GateError, HarnessError
+from harness.errors import AdapterMissing, CapabilityError, DataError, GateError, HarnessError, ScoringError
 from harness.judging import judge_from_environment, load_rubric
 from harness.measures import CapabilityResult, CapabilityTask, Classification, Generation, Judged, Structure
 from harness.pipeline.grading import StoredGrades
 from harness.pipeline.identity import TRAINING_LIBRARIES, code_digest, library_versions
 from harness.progress import Progress
 from harness.recipes import Recipe, fingerprint, resolved
-from harness.records import ADAPTER, PROMPTED_BASE, VIEWS, Choices, Example, Message, Outputs
+from harness.records import ADAPTER, PROMPTED_BASE, VIEWS, Choices, Example, IntegrityCheck, Message, Outputs
 from harness.records import TrainingSummary as Training
 from harness.store import Adapter, Store, content_key
 
@@ -86,6 +87,7 @@ class RecipeRun:
         self.outputs: dict[str, Outputs] = {}
         self.choices: dict[str, Choices] = {}
         self._adapter: Adapter | None = None
+        self._integrity: tuple[IntegrityCheck, ...] | None = None
         self._loaded: LoadedModel | None = None
         self._capability: dict[str, CapabilityTask] = {}
 
@@ -158,18 +160,24 @@ class RecipeRun:
             return None
 
     def training(self) -> Training | None:
-        """How the adapter was trained, from its manifest; None before there is one."""
+        """How the adapter was trained, from its manifest; None before there is one, and where that does not say it."""
         if self._adapter is None:
             return None
         manifest = self._adapter.manifest
-        curves = {name: tuple((int(s), float(v)) for s, v in manifest[name]) for name in ("loss", "validation_loss")}
-        return Training(
-            seconds=manifest["seconds"],
-            tokens=manifest["tokens"],
-            steps=manifest["global_step"],
-            max_steps=manifest["max_steps"],
-            **curves,
-        )
+        try:
+            curves = {
+                name: tuple((int(s), float(v)) for s, v in manifest[name]) for name in ("loss", "validation_loss")
+            }
+            training = Training(
+                seconds=float(manifest["seconds"]),
+                tokens=int(manifest["tokens"]),
+                steps=int(manifest["global_step"]),
+                max_steps=int(manifest["max_steps"]),
+                **curves,
+            )
+        except (KeyError, TypeError, ValueError):  # the manifest is not among the files that it has digests of
+            return None
+        return training if _finite(dataclasses.asdict(training)) else None
 
     def _train(self) -> Adapter:
         if not self.allow_training:
@@ -225,6 +233,43 @@ class RecipeRun:
         finally:
             loaded.close()
 
+    # Its integrity
+
+    def integrity(self) -> tuple[IntegrityCheck, ...]:
+        """What has to hold of the adapter before it is measured; checked once a run.
+
+        Raises what `adapter`, loading the base and asking it the test examples raise.
+        """
+        if self._integrity is None:
+            self._integrity = (*self._loaded_integrity(), *check_training(self.adapter().manifest))
+        return self._integrity
+
+    def integrity_if_known(self) -> tuple[IntegrityCheck, ...]:
+        """The checks if they were made before, else none."""
+        return self._integrity or ()
+
+    def _loaded_integrity(self) -> tuple[IntegrityCheck, ...]:
+        """The checks that need the model, from the store where they passed before."""
+        asked = probes(self.splits.test)
+        prompts = [[[[m.role, m.content] for m in e.messages], e.expected] for e in asked]
+        key = content_key({"prompts": prompts, **self._model_key(ADAPTER)})
+        known = self.store.result("integrity", key)
+        if known is not None:
+            return tuple(IntegrityCheck(**check) for check in known)
+        checks = self._check_loaded(asked)
+        if all(check.passed for check in checks):  # what failed is looked at again rather than remembered
+            self.store.keep_result("integrity", key, [dataclasses.asdict(check) for check in checks])
+        return checks
+
+    def _check_loaded(self, asked: tuple[Example, ...]) -> tuple[IntegrityCheck, ...]:
+        adapter = self.adapter()
+        loaded = self._base_loaded()
+        try:
+            self._attach(loaded)
+        except ScoringError as error:
+            return (not_attached(error),)
+        return check_attached(loaded, adapter.folder, asked)
+
     # The model
 
     def _load_base(self) -> LoadedModel:
@@ -236,19 +281,33 @@ class RecipeRun:
     @contextlib.contextmanager
     def _model(self, view: str) -> Iterator[tuple[LoadedModel, Any]]:
         """The loaded model and the module that answers for `view`; base and adapter share one load."""
-        if self._loaded is None:
-            self._loaded = self._load_base()
-            self._say_if_plain(self._loaded)
-        loaded = self._loaded
-        if view == ADAPTER and not loaded.has_adapter:
-            try:
-                loaded.attach(self.adapter().folder)
-            except HarnessError:
-                self.close()  # some of the adapter may be on the model already, and it would answer as the base
-                raise
+        loaded = self._base_loaded()
+        if view == ADAPTER:
+            self._attach(loaded)
         switched: AbstractContextManager[Any] = loaded.adapter_view() if view == ADAPTER else loaded.base_view()
         with switched as model:
             yield loaded, model
+
+    def _base_loaded(self) -> LoadedModel:
+        if self._loaded is None:
+            self._loaded = self._load_base()
+            self._say_if_plain(self._loaded)
+        return self._loaded
+
+    def _attach(self, loaded: LoadedModel) -> None:
+        """Put the adapter on the model, once. Raises ScoringError, and closes the model, if it does not fit."""
+        if loaded.has_adapter:
+            return
+        folder = self.adapter().folder
+        try:
+            loaded.attach(folder)
+        except Exception as error:
+            self.close()  # some of the adapter may be on the model already, and it would answer as the base
+            if isinstance(error, HarnessError):
+                raise
+            # Of what PEFT raises for a wrong shape, type or configuration, no two are of one class.
+            found = " ".join(str(error).split())
+            raise ScoringError(f"{folder}: PEFT cannot load this adapter ({type(error).__name__}: {found})") from error
 
     def _say_if_plain(self, loaded: LoadedModel) -> None:
         from harness.engine.models import PLAIN_BATCHES, takes_rows

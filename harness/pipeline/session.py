@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from harness import statistics
 from harness.errors import HarnessError, RecipeError
-from harness.gates import MIN_N, chance_caveat, decide, decide_slices, label_caveat, overall, rule_from
+from harness.gates import MIN_N, chance_caveat, decide, decide_slices, label_caveat, overall, rule_from, unmeasured
 from harness.measures import Measure
 from harness.pipeline.evaluation import RecipeRun
 from harness.pipeline.identity import provenance
@@ -25,6 +25,7 @@ from harness.records import (
     BASE,
     VIEWS,
     GateResult,
+    IntegrityCheck,
     MeasureResult,
     Outcome,
     RecipeResult,
@@ -158,6 +159,7 @@ class Session:
     ) -> Verdict:
         """Decide a gate of recipe `name` and keep the verdict. Arguments as harness.gates.rule_from.
 
+        A gate on an adapter that is not sound is `incomplete`, and nothing is measured for it.
         Raises GateError for arguments that make no rule, and what measuring raises.
         """
         rule = rule_from(
@@ -174,8 +176,16 @@ class Session:
             measure=measure.name,
             view=view,
         )
-        scores, baseline = _scores(measure, rule, view)
         record = self._records[name]
+        problem = _unsound(record.run, rule, view)
+        if problem is not None:
+            (verdict,) = self._refuse(record, name, measure, rule, view, problem, test=test)
+            return verdict
+        scores, baseline = _scores(measure, rule, view)
+        copied = _copied(record.run, measure.name, rule, view)
+        if copied is not None:
+            (verdict,) = self._refuse(record, name, measure, rule, view, copied, test=test)
+            return verdict
         verdict = decide(
             rule,
             scores,
@@ -205,8 +215,14 @@ class Session:
         Raises GateError for arguments that make no rule or no slice, and what measuring raises.
         """
         rule = rule_from(**asked, bounds=measure.bounds, measure=measure.name, view=view)
-        scores, baseline = _scores(measure, rule, view)
         record = self._records[name]
+        problem = _unsound(record.run, rule, view)
+        if problem is not None:
+            return self._refuse(record, name, measure, rule, view, problem, test=test, slices=slices, min_n=min_n)
+        scores, baseline = _scores(measure, rule, view)
+        copied = _copied(record.run, measure.name, rule, view)
+        if copied is not None:
+            return self._refuse(record, name, measure, rule, view, copied, test=test, slices=slices, min_n=min_n)
         verdicts = decide_slices(
             rule,
             scores,
@@ -216,6 +232,25 @@ class Session:
             min_n=min_n,
             seed=record.recipe.seed,
             texts=_texts(record.run, measure.name),
+        )
+        self._keep(record, name, test, measure, verdicts)
+        return verdicts
+
+    def _refuse(
+        self,
+        record: _Record,
+        name: str,
+        measure: Measure,
+        rule: Rule,
+        view: str,
+        reason: str,
+        *,
+        test: str,
+        slices: str | Sequence[str] | None = None,
+        min_n: int = MIN_N,
+    ) -> tuple[Verdict, ...]:
+        verdicts = unmeasured(
+            rule, measure=measure.name, view=view, bounds=measure.bounds, reason=reason, slices=slices, min_n=min_n
         )
         self._keep(record, name, test, measure, verdicts)
         return verdicts
@@ -285,6 +320,7 @@ class Session:
             gates=tuple(record.gates),
             description=record.recipe.description,
             problem="\n".join(record.problems) or None,
+            integrity=run.integrity_if_known(),
             config=resolved(record.recipe),
             data=_data_facts(run),
             samples=tuple(_samples(run)),
@@ -335,8 +371,19 @@ def _joined(one: RecipeResult, other: RecipeResult) -> RecipeResult:
         measures=tuple({(m.name, m.view): m for m in (*one.measures, *other.measures)}.values()),
         from_store=one.from_store and other.from_store,
         samples=one.samples or other.samples,
+        integrity=_joined_checks(one.integrity, other.integrity),
         problem="\n".join(problems) or None,
     )
+
+
+def _joined_checks(one: Sequence[IntegrityCheck], other: Sequence[IntegrityCheck]) -> tuple[IntegrityCheck, ...]:
+    """Each check once; of two results the one that did not pass counts."""
+    checks: dict[str, IntegrityCheck] = {}
+    for check in (*one, *other):
+        known = checks.get(check.name)
+        if known is None or known.passed:
+            checks[check.name] = check
+    return tuple(checks.values())
 
 
 def _without_number(gate_id: str) -> str:
@@ -347,9 +394,34 @@ def _without_number(gate_id: str) -> str:
 def run_outcome(recipes: Sequence[RecipeResult], problems: Sequence[str]) -> Outcome:
     """Pass only if every gate of every recipe passed, there was at least one, and nothing else went wrong."""
     outcomes = [gate.verdict.outcome for recipe in recipes for gate in recipe.gates]
-    if problems or any(recipe.problem is not None or not recipe.gates for recipe in recipes):
+    unsound = any(not check.passed for recipe in recipes for check in recipe.integrity)
+    if problems or unsound or any(recipe.problem is not None or not recipe.gates for recipe in recipes):
         outcomes.append(Outcome.INCOMPLETE)
     return overall(outcomes)
+
+
+def _unsound(run: RecipeRun, rule: Rule, view: str) -> str | None:
+    """Why nothing may be measured with the adapter, as a sentence, or None; also where no adapter is asked for."""
+    if ADAPTER not in (view, rule.compared_with):
+        return None
+    failed = [check.detail for check in run.integrity() if not check.passed]
+    return f"Not decided: the adapter is not sound: {'; '.join(failed)}." if failed else None
+
+
+def _copied(run: RecipeRun, measure: str, rule: Rule, view: str) -> str | None:
+    """As `_unsound`, where the adapter's answers are known to be the base's.
+
+    The adapter changes logits, so label scores that agree to the last digit are not its own.
+    """
+    if {ADAPTER, BASE} != {view, rule.compared_with} or not measure.startswith("classification."):
+        return None
+    ours, theirs = (run.choices.get(one) for one in (ADAPTER, BASE))
+    if ours is None or theirs is None or ours.log_likelihoods != theirs.log_likelihoods:
+        return None
+    return (
+        "Not decided: the label scores of the adapter are those of the base to the last digit, so one of them answered "
+        "for both. Empty the results of the store and run again."
+    )
 
 
 def _scores(measure: Measure, rule: Rule, view: str) -> tuple[Scores, Scores | None]:

@@ -12,7 +12,15 @@ import pytest
 
 from harness.errors import StoreError
 from harness.records import Run
-from harness.report import gates_table, headline, recipe_headline, report_html, report_json, summary_md
+from harness.report import (
+    gates_table,
+    headline,
+    integrity_in_words,
+    recipe_headline,
+    report_html,
+    report_json,
+    summary_md,
+)
 
 __all__ = ["print_summary", "write_report"]
 
@@ -74,6 +82,9 @@ def print_summary(
             reporter.write_line("")
             reporter.write_line(f"{row.recipe}  {row.measure}: {row.reason}")
     for recipe in run.recipes:
+        if not all(check.passed for check in recipe.integrity):
+            reporter.write_line("")
+            reporter.write_line(f"{recipe.name}: integrity of the adapter: {integrity_in_words(recipe)}", yellow=True)
         if recipe.problem:
             reporter.write_line("")
             reporter.write_line(f"{recipe.name}: {recipe.problem}", yellow=True)

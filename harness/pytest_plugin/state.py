@@ -38,6 +38,7 @@ class State:
         self._choosing = False
         self._deselected: Counter[str] = Counter()
         self._skipped: Counter[str] = Counter()
+        self._ran: set[str] = set()
         self._failed: dict[str, list[str]] = {}
         self._problems: list[str] = []
         self._from_workers: list[Run] = []
@@ -145,7 +146,10 @@ class State:
     def reported(self, report: pytest.TestReport, recipe: str) -> None:
         if report.skipped:
             self._skipped[recipe] += 1
-        elif report.failed:
+            return
+        if report.failed or report.when == "call":
+            self._ran.add(recipe)
+        if report.failed:
             self._failed.setdefault(recipe, []).append(report.nodeid)
 
     def worker_ended(self, node: Any) -> None:
@@ -162,6 +166,11 @@ class State:
         """Make the run record; the process that the user started writes the report."""
         from harness.errors import StoreError
 
+        unheard = [] if self.worker else sorted(self._skipped.keys() - self._ran)
+        self._problems += [
+            f"{recipe}: all {self._skipped[recipe]} of its tests were skipped, so nothing says that it is good enough."
+            for recipe in unheard
+        ]
         if "session" in self.__dict__ and self.session.used and not self.config.option.collectonly:
             self.session.close()
             self._note_selection(self.session.opened)
@@ -176,6 +185,8 @@ class State:
             from harness.pipeline.session import merged
 
             self.run = merged(self._from_workers, self._problems)
+        if self.run is None and unheard:
+            self.run = self.session.finish(self._problems)
         if self.run is None:
             return
         from harness.pytest_plugin.reporting import write_report

@@ -6,7 +6,14 @@ from harness.report.json_form import read_report, report_json
 from harness.report.page import report_html
 from harness.report.rows import GateRow, gates_table
 from harness.report.summary import summary_md
-from harness.report.wording import drivers_in_words, format_value, headline, recipe_headline, slice_in_words
+from harness.report.wording import (
+    drivers_in_words,
+    format_value,
+    headline,
+    integrity_in_words,
+    recipe_headline,
+    slice_in_words,
+)
 
 __all__ = [
     "GateRow",
@@ -14,6 +21,7 @@ __all__ = [
     "format_value",
     "gates_table",
     "headline",
+    "integrity_in_words",
     "read_report",
     "recipe_headline",
     "report_html",

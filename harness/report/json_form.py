@@ -18,6 +18,7 @@ from harness.errors import ReportError
 from harness.records import (
     Drivers,
     GateResult,
+    IntegrityCheck,
     MeasureResult,
     Outcome,
     RecipeResult,
@@ -334,6 +335,8 @@ _MEASURE: dict[str, _Kind] = {
     "details": _free_map,
 }
 
+_CHECK: dict[str, _Kind] = {"name": _text, "passed": _flag, "detail": _text}
+
 _TRAINING: dict[str, _Kind] = {
     "seconds": _number,
     "tokens": _whole,
@@ -351,6 +354,7 @@ _RECIPE: dict[str, _Kind] = {
     "adapter_digest": _optional(_text),
     "from_store": _optional(_flag),
     "problem": _optional(_text),
+    "integrity": _array(_object(_CHECK)),
     "gates": _array(_object(_GATE)),
     "measures": _array(_object(_MEASURE)),
     "training": _optional(_object(_TRAINING)),
@@ -383,6 +387,7 @@ def _recipe_form(recipe: RecipeResult) -> dict[str, Any]:
     return {
         **_fields(recipe, _RECIPE),
         "gates": [{"id": gate.id, "test": gate.test, **_verdict_form(gate.verdict)} for gate in recipe.gates],
+        "integrity": [_fields(check, _CHECK) for check in recipe.integrity],
         "measures": [_fields(measure, _MEASURE) for measure in recipe.measures],
         "training": None if recipe.training is None else _fields(recipe.training, _TRAINING),
     }
@@ -409,6 +414,7 @@ def _recipe_from(form: dict[str, Any]) -> RecipeResult:
         **{
             **form,
             "gates": tuple(_gate_from(gate) for gate in form["gates"]),
+            "integrity": tuple(IntegrityCheck(**check) for check in form["integrity"]),
             "measures": tuple(MeasureResult(**measure) for measure in form["measures"]),
             "training": None if form["training"] is None else _training_from(form["training"]),
             "samples": tuple(form["samples"]),

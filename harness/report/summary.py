@@ -10,6 +10,7 @@ from harness.report.rows import GateRow, recipe_rows
 from harness.report.wording import (
     duration,
     headline,
+    integrity_in_words,
     is_ready,
     moment,
     one_line,
@@ -71,7 +72,13 @@ def _end(run: Run) -> list[str]:
 def _head(recipe: RecipeResult) -> list[str]:
     name = _escape(one_line(recipe.name, 100))
     lines = [f"### {_mark(recipe_is_ready(recipe))} {name}: {_escape(recipe_headline(recipe))}", ""]
-    return lines if recipe.problem is None else [*lines, _problem(recipe.problem), ""]
+    checks = integrity_in_words(recipe)
+    if recipe.problem is not None:
+        lines.append(_problem(recipe.problem))
+    if checks:
+        mark = "✅" if all(check.passed for check in recipe.integrity) else "❌"
+        lines.append(f"- {mark} Integrity of the adapter: {_escape(one_line(checks, _LONGEST_PROBLEM))}")
+    return [*lines, ""] if lines[-1] else lines
 
 
 def _section(head: list[str], rows: list[str], limit: int | None) -> list[str]:

@@ -21,6 +21,7 @@ from harness.report.charts import IntervalBar, LossCurve, interval_bar, loss_cur
 from harness.report.wording import (
     NOT_MEASURED,
     VERDICT_WORDS,
+    check_title,
     clip,
     digits_of,
     driver_lines,
@@ -136,6 +137,12 @@ class SampleView(NamedTuple):
     facts: tuple[tuple[str, str], ...]
 
 
+class CheckView(NamedTuple):
+    title: str
+    passed: bool
+    detail: str
+
+
 class FactTable(NamedTuple):
     title: str
     rows: tuple[tuple[str, str], ...]
@@ -148,6 +155,7 @@ class RecipeView(NamedTuple):
     counts: list[tuple[Outcome, str]]
     adapter: str
     gates: tuple[GateView, ...]
+    integrity: tuple[CheckView, ...]
     measures: MeasureTable | None
     confusions: tuple[Confusion, ...]
     details: tuple[FactTable, ...]
@@ -167,6 +175,10 @@ def recipe_view(recipe: RecipeResult) -> RecipeView:
         counts=gate_counts(gate.verdict for gate in recipe.gates),
         adapter=_adapter(recipe),
         gates=tuple(_gate_view(gate.test, gate.verdict) for gate in failed_first(recipe.gates)),
+        integrity=tuple(
+            CheckView(check_title(check.name), check.passed, clip(check.detail, _LONGEST_REASON))
+            for check in recipe.integrity
+        ),
         measures=_measure_table(recipe.measures),
         confusions=confusions,
         details=details,

@@ -23,6 +23,7 @@ from harness.records import (
 __all__ = [
     "NOT_MEASURED",
     "VERDICT_WORDS",
+    "check_title",
     "clip",
     "digits_of",
     "driver_lines",
@@ -32,6 +33,7 @@ __all__ = [
     "format_value",
     "glossary",
     "headline",
+    "integrity_in_words",
     "interval",
     "is_ready",
     "measure_title",
@@ -100,6 +102,17 @@ _MEASURE_WORDS = {
     "rouge2": "ROUGE-2",
     "rougeL": "ROUGE-L",
     "weighted_f1": "Weighted F1",
+}
+
+_CHECK_TITLES = {
+    "keys_loaded": "Every weight of the adapter is loaded, and none that the model does not know",
+    "weights_not_zero": "Some B matrix is not zero",
+    "weights_finite": "Its weights are finite",
+    "tokenizer_unchanged": "Tokenizer and chat template are those of the base",
+    "logits_finite": "Logits are finite, with the adapter and without",
+    "logits_changed": "Switching the adapter on changes logits",
+    "steps_complete": "Training made all its steps",
+    "loss_fell": "Training loss fell",
 }
 
 _GLOSSARY = {
@@ -368,6 +381,20 @@ def _examples(count: int) -> str:
     return f"{count:,} example" if count == 1 else f"{count:,} examples"
 
 
+def check_title(name: str) -> str:
+    """What a check of the adapter's integrity asks, for people."""
+    return _CHECK_TITLES.get(name, _sentence(name))
+
+
+def integrity_in_words(recipe: RecipeResult) -> str:
+    """How the checks of the adapter ended, with what was found where one did not pass; "" where there are none."""
+    failed = [check for check in recipe.integrity if not check.passed]
+    count = len(recipe.integrity)
+    if not failed:
+        return f"all {count} checks passed" if count else ""
+    return f"{len(failed)} of {count} checks failed: {'; '.join(check.detail for check in failed)}"
+
+
 def failed_first(gates: Iterable[GateResult]) -> list[GateResult]:
     """What needs attention first; within an outcome the order of the run."""
     return sorted(gates, key=lambda gate: _WORST_FIRST.index(gate.verdict.outcome))
@@ -381,7 +408,8 @@ def is_ready(run: Run) -> bool:
 
 def recipe_is_ready(recipe: RecipeResult) -> bool:
     passed = all(gate.verdict.outcome is Outcome.PASS for gate in recipe.gates)
-    return bool(recipe.gates and passed and recipe.problem is None)
+    sound = all(check.passed for check in recipe.integrity)
+    return bool(recipe.gates and passed and sound and recipe.problem is None)
 
 
 def headline(run: Run) -> str:
@@ -407,7 +435,7 @@ def recipe_headline(recipe: RecipeResult) -> str:
     if recipe_is_ready(recipe):
         return f"Ready to promote: {_all_passed(len(outcomes))}"
     if recipe.problem is None:
-        reasons = _shortfalls(outcomes)
+        reasons = _shortfalls(outcomes) or [_all_passed(len(outcomes)), "but the adapter is not sound"]
     elif not outcomes:
         reasons = ["the recipe did not finish"]
     else:

@@ -209,6 +209,7 @@ def test_a_second_session_takes_everything_from_the_store_without_torch(project:
         cold.answer(view)
         cold.capability("facts").result(view)
     cold.score_choices("prompted_base")
+    cold.integrity()
     expected = [
         cold.classification().macro_f1,
         cold.generation().exact_match,

@@ -8,6 +8,7 @@ from typing import Any
 from harness.records import (
     Drivers,
     GateResult,
+    IntegrityCheck,
     MeasureResult,
     Outcome,
     RecipeResult,
@@ -180,6 +181,25 @@ def by_slice() -> Run:
         ),
         outcome=Outcome.FAIL,
     )
+
+
+SOUND = (
+    IntegrityCheck("keys_loaded", True, "28 keys, none missing and none unknown"),
+    IntegrityCheck("logits_changed", True, "by up to 4.2 on 4 test examples"),
+)
+
+
+def sound() -> Run:
+    """All that was checked of the adapter holds."""
+    return run(recipe(integrity=SOUND))
+
+
+def unsound() -> Run:
+    """An adapter that does nothing, so that its gate was not decided."""
+    reason = "Not decided: the adapter is not sound: switching the adapter on changes no logit on 4 test examples."
+    undecided = verdict(Outcome.INCOMPLETE, value=None, low=None, high=None, n=0, reason=reason)
+    failed = IntegrityCheck("logits_changed", False, "switching the adapter on changes no logit on 4 test examples")
+    return run(recipe(integrity=(SOUND[0], failed), gates=gates(undecided), measures=()), outcome=Outcome.INCOMPLETE)
 
 
 def named() -> Run:

@@ -12,10 +12,23 @@ from typing import Any
 
 import pytest
 from lxml import html
-from report_runs import STAND_IN, by_slice, comparison, failing, gates, measure, named, recipe, run, verdict
+from report_runs import (
+    STAND_IN,
+    by_slice,
+    comparison,
+    failing,
+    gates,
+    measure,
+    named,
+    recipe,
+    run,
+    sound,
+    unsound,
+    verdict,
+)
 
 from harness.errors import ReportError
-from harness.records import Drivers, Outcome, Run, SliceShare, TermCount, TrainingSummary
+from harness.records import Drivers, IntegrityCheck, Outcome, Run, SliceShare, TermCount, TrainingSummary
 from harness.report import report_html
 
 LOADING = {"script", "iframe", "object", "embed", "img", "form", "base", "video", "audio", "source"}
@@ -45,6 +58,7 @@ def hostile_run(text: str) -> Run:
             adapter_digest=text,
             description=text,
             problem=text,
+            integrity=(IntegrityCheck(text, False, text),),
             config={text: {text: [text, {text: text}]}},
             data={text: text},
             measures=(measure(text, text, 0.5, note=text, method=text, details={text: text}),),
@@ -380,3 +394,27 @@ def test_comparison_without_a_difference_says_so() -> None:
     undecided = comparison(Outcome.INCOMPLETE, difference=None, difference_low=None, difference_high=None)
     (row,) = page(run(recipe(gates=gates(undecided)))).xpath("//table[contains(@class, 'gates')]/tbody/tr")
     assert text_of(row.find_class("figure")[0]).startswith("not measured")
+
+
+def test_every_check_of_the_adapter_has_a_line() -> None:
+    def section(value: Run) -> tuple[bool, str, list[str]]:
+        (fold,) = page(value).xpath("//h3[.='Integrity of the adapter']/following-sibling::details[1]")
+        lines = [text_of(line) for line in fold.xpath(".//li")]
+        return "open" in fold.attrib, text_of(fold.find("summary")), lines
+
+    first = (
+        "Every weight of the adapter is loaded, and none that the model does not know: passed 28 keys, none missing "
+        "and none unknown"
+    )
+    changed = "Switching the adapter on changes logits: "
+    assert section(sound()) == (
+        False,
+        "All 2 checks passed before anything was measured",
+        [first, f"{changed}passed by up to 4.2 on 4 test examples"],
+    )
+    assert section(unsound()) == (
+        True,
+        "1 of 2 checks failed, so nothing was measured with it",
+        [first, f"{changed}failed switching the adapter on changes no logit on 4 test examples"],
+    )
+    assert "Integrity of the adapter" not in report_html(run())

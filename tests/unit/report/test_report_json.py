@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
-from report_runs import by_slice, comparison, failing, gates, measure, named, recipe, run, verdict
+from report_runs import by_slice, comparison, failing, gates, measure, named, recipe, run, sound, unsound, verdict
 
 from harness.errors import ReportError
 from harness.records import (
     Drivers,
+    IntegrityCheck,
     MeasureResult,
     Outcome,
     RecipeResult,
@@ -35,7 +36,8 @@ def plain(value: Run) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "example", [run(), failing(), by_slice(), named(), run(outcome=Outcome.INCOMPLETE, recipes=())]
+    "example",
+    [run(), failing(), by_slice(), named(), sound(), unsound(), run(outcome=Outcome.INCOMPLETE, recipes=())],
 )
 def test_a_report_reads_back_as_the_same_run_and_meets_the_schema(example: Run) -> None:
     text = report_json(example)
@@ -103,6 +105,7 @@ def test_whole_numbers_where_a_float_is_declared_become_floats() -> None:
         (Drivers, form._DRIVERS),
         (SliceShare, form._SLICE),
         (TermCount, form._TERM),
+        (IntegrityCheck, form._CHECK),
         (TrainingSummary, form._TRAINING),
         (RecipeResult, form._RECIPE),
         (Run, form._TOP),
@@ -123,6 +126,7 @@ def test_the_form_has_every_field_of_the_records(record: type, declared: dict[st
         (("drivers",), form._DRIVERS),
         (("slice_share",), form._SLICE),
         (("term",), form._TERM),
+        (("check",), form._CHECK),
     ],
 )
 def test_the_schema_has_the_same_keys_all_required_and_described(

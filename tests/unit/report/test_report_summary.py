@@ -5,7 +5,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from report_runs import STAND_IN, by_slice, failing, gates, recipe, run, verdict
+from report_runs import STAND_IN, by_slice, failing, gates, recipe, run, sound, unsound, verdict
 
 from harness.errors import ReportError
 from harness.records import Outcome
@@ -41,6 +41,13 @@ def test_slices_and_drivers_are_in_the_table() -> None:
     assert "Largest parts of the drop: tone=angry 0.110 (40 examples)" in text
     assert "“refund” in 9 of 14, else 2 of 41" in text
     assert "| ⚠️ incomplete | classification.macro\\_f1 by region | not measured |" in text
+
+
+def test_the_integrity_of_the_adapter_is_one_line() -> None:
+    assert "Integrity" not in summary_md(run())
+    assert "\n- ✅ Integrity of the adapter: all 2 checks passed\n\n| Verdict |" in summary_md(sound())
+    said = "1 of 2 checks failed: switching the adapter on changes no logit on 4 test examples"
+    assert f"\n- ❌ Integrity of the adapter: {said}\n\n| Verdict |" in summary_md(unsound())
 
 
 def test_a_stand_in_is_named_at_the_number() -> None:
