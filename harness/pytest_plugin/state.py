@@ -44,6 +44,11 @@ class State:
         self.run: Run | None = None
         self.report_folder: Any = None
 
+    @property
+    def planning(self) -> bool:
+        """Whether gates are only recorded: nothing is trained, measured or reported."""
+        return bool(self.config.getoption("harness_plan"))
+
     @cached_property
     def places(self) -> Places:
         from harness.pipeline import Places
@@ -59,9 +64,11 @@ class State:
 
     @cached_property
     def session(self) -> Session:
-        from harness.pipeline import Session
+        from harness.pipeline import PlanningSession, Session
         from harness.pytest_plugin.progress import progress_for
 
+        if self.planning:
+            return PlanningSession(self.places)
         return Session(
             self.places,
             device=device_of(self.config),
@@ -162,6 +169,8 @@ class State:
         """Make the run record; the process that the user started writes the report."""
         from harness.errors import StoreError
 
+        if self.planning:
+            return
         if "session" in self.__dict__ and self.session.used and not self.config.option.collectonly:
             self.session.close()
             self._note_selection(self.session.opened)
