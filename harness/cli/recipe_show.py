@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from harness.pipeline import RecipeRun
     from harness.store import Adapter
 
-__all__ = ["declare"]
+__all__ = ["declare", "unknown_recipe"]
 
 T = TypeVar("T")
 
@@ -72,7 +72,7 @@ def run(arguments: Any, output: Output) -> int:
     project = find_project(Path.cwd())
     files = find_recipes(project.recipes_folder())
     if arguments.name not in files:
-        raise CommandError(_unknown(arguments.name, list(files), project.folder("recipes")))
+        raise CommandError(unknown_recipe(arguments.name, list(files), project.folder("recipes")))
 
     # Imported here: the rooms that a run needs take a second to load.
     from harness.pipeline import Places, Session
@@ -95,7 +95,8 @@ def run(arguments: Any, output: Output) -> int:
     return FAILURE if facts.problems else OK
 
 
-def _unknown(name: str, known: list[str], folder: Path) -> str:
+def unknown_recipe(name: str, known: list[str], folder: Path) -> str:
+    """What to say of a recipe that is not in the folder."""
     from harness.recipes.blocks import nearest
 
     if not known:

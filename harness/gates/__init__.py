@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from harness.gates.decisions import MIN_N, decide, decide_slices, overall, unmeasured
 from harness.gates.informative import chance_caveat, label_caveat
+from harness.gates.plans import Plan, plan_gate, plan_slices
 from harness.gates.rules import in_words, rule_from
 
 __all__ = [
     "MIN_N",
+    "Plan",
     "chance_caveat",
     "decide",
     "decide_slices",
     "in_words",
     "label_caveat",
     "overall",
+    "plan_gate",
+    "plan_slices",
     "rule_from",
     "unmeasured",
 ]

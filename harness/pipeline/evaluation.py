@@ -414,7 +414,10 @@ class RecipeRun:
         rubric = load_rubric(folder / f"{self.recipe.name}.yaml")
         judge = judge_from_environment(rubric, self.environ)
         code = code_digest("judging")
-        return Judged(self.splits.test, self.answer, StoredGrades(judge, rubric.digest, code, self.store))
+        return self._judged(StoredGrades(judge, rubric.digest, code, self.store))
+
+    def _judged(self, grades: StoredGrades) -> Judged:
+        return Judged(self.splits.test, self.answer, grades)
 
     def capability(self, name: str) -> CapabilityTask:
         """One task for the whole run, so that its items are run once a view."""

@@ -42,6 +42,13 @@ class StoredGrades:
                 self._store.keep_result("grades", key, value)
         return [Grade(id=item.id, **known[key]) for key, item in zip(keys, items, strict=True)]
 
+    def known(self, items: Sequence[Answer], /) -> list[Grade] | None:
+        """The grades that are in the store, or None where one is not; no judge is asked."""
+        found: list[Any] = [self._store.result("grades", self._key(item)) for item in items]
+        if any(value is None for value in found):
+            return None
+        return [Grade(id=item.id, **value) for item, value in zip(items, found, strict=True)]
+
     def _key(self, item: Answer) -> str:
         asked = {"question": item.question, "reference": item.reference, "response": item.response}
         return content_key({**self._identity, **asked})

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from harness import statistics
 from harness.errors import HarnessError, RecipeError
@@ -82,6 +82,10 @@ class Session:
     One recipe is open at a time: opening another closes the model of the one before.
     """
 
+    run_type: ClassVar[type[RecipeRun]] = RecipeRun
+    planning: ClassVar[bool] = False
+    """Whether gates are only recorded, and no verdict is to be had."""
+
     def __init__(
         self,
         places: Places,
@@ -124,7 +128,7 @@ class Session:
         record = self._records.get(name)
         if record is None:
             recipe = self.load(name)
-            run = RecipeRun(
+            run = self.run_type(
                 recipe,
                 store=Store(self.places.store),
                 progress=self.progress,

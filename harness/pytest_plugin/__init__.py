@@ -7,6 +7,7 @@ torch once a model is needed that the store does not already know the answers of
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -56,6 +57,10 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     state = config.stash[STATE] = State(config)
     state.check_options()
+    if state.planning:
+        from harness.pytest_plugin.planning import Planning
+
+        config.pluginmanager.register(Planning(state, Path(config.getoption("harness_plan"))), "harness-planning")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -104,6 +104,8 @@ class Gate:
         """Fail the test if a gate did not pass, or if it has none: a test that asked nothing proves nothing."""
         if not self.verdicts:
             pytest.fail("the test uses the fixture `gate` and decided no gate", pytrace=False)
+        if self._session.planning:
+            return
         bad = [verdict for verdict in self.verdicts if verdict.outcome is not Outcome.PASS]
         if self._warn is not None and all(verdict.outcome is Outcome.INCONCLUSIVE for verdict in bad):
             for verdict in bad:

@@ -47,6 +47,11 @@ def add_options(parser: pytest.Parser) -> None:
         help="what an inconclusive gate does to its test: fail it (default), or let it pass with a warning; the run "
         "is inconclusive either way",
     )
+    group.addoption(
+        "--harness-plan",
+        metavar="FILE",
+        help="train and measure nothing: write to FILE what the gates can decide, as JSON; `harness plan` shows it",
+    )
     for name, text in _FOLDERS.items():
         parser.addini(f"harness_{name}", text, default=None)
     parser.addini("harness_device", "cpu, cuda or cuda:N", default=None)

@@ -45,6 +45,11 @@ class State:
         self.run: Run | None = None
         self.report_folder: Any = None
 
+    @property
+    def planning(self) -> bool:
+        """Whether gates are only recorded: nothing is trained, measured or reported."""
+        return bool(self.config.getoption("harness_plan"))
+
     @cached_property
     def places(self) -> Places:
         from harness.pipeline import Places
@@ -60,9 +65,11 @@ class State:
 
     @cached_property
     def session(self) -> Session:
-        from harness.pipeline import Session
+        from harness.pipeline import PlanningSession, Session
         from harness.pytest_plugin.progress import progress_for
 
+        if self.planning:
+            return PlanningSession(self.places)
         return Session(
             self.places,
             device=device_of(self.config),
@@ -166,6 +173,8 @@ class State:
         """Make the run record; the process that the user started writes the report."""
         from harness.errors import StoreError
 
+        if self.planning:
+            return
         unheard = [] if self.worker else sorted(self._skipped.keys() - self._ran)
         self._problems += [
             f"{recipe}: all {self._skipped[recipe]} of its tests were skipped, so nothing says that it is good enough."

@@ -101,3 +101,13 @@ def test_the_example_of_show_is_real(
     data = [line for line in out.splitlines() if " examples, " in line]
     assert len(data) == 3
     assert "\n".join(data) in console
+
+
+def test_the_example_of_plan_is_real(
+    harness: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("HARNESS_STORE", str(tmp_path / "store"))
+    code, out, err = harness("plan", "overcooked")
+    assert (code, err) == (0, "")
+    assert out in sections()["harness plan"]
