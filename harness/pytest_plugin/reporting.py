@@ -12,11 +12,12 @@ import pytest
 
 from harness.errors import StoreError
 from harness.records import Run
-from harness.report import gates_table, headline, recipe_headline, report_html, report_json, summary_md
+from harness.report import GateRow, gates_table, headline, recipe_headline, report_html, report_json, summary_md
 
 __all__ = ["print_summary", "write_report"]
 
 _LONGEST_NAME = 44
+_MOST_WARNINGS = 8
 _COLOURS = {"passed": "green", "failed": "red", "inconclusive": "yellow", "incomplete": "yellow"}
 
 
@@ -73,6 +74,7 @@ def print_summary(
         if row.verdict != "passed":
             reporter.write_line("")
             reporter.write_line(f"{row.recipe}  {row.measure}: {row.reason}")
+    _print_warnings([row for row in rows if row.warning], reporter)
     for recipe in run.recipes:
         if recipe.problem:
             reporter.write_line("")
@@ -91,6 +93,19 @@ def print_summary(
     reporter.write_line(headline(run), bold=True)
     if folder is not None:
         reporter.write_line(f"report: {_shown(folder / 'report.html')}")
+
+
+def _print_warnings(rows: Sequence[GateRow], reporter: pytest.TerminalReporter) -> None:
+    """Gates that were asked more than their examples can be expected to decide, passed ones too."""
+    if not rows:
+        return
+    gates = "1 gate asks" if len(rows) == 1 else f"{len(rows)} gates ask"
+    reporter.write_line("")
+    reporter.write_line(f"{gates} more than the test set is likely to decide; plan with `harness plan`", yellow=True)
+    for row in rows[:_MOST_WARNINGS]:
+        reporter.write_line(f"  {row.recipe}  {row.measure}: {row.warning}")
+    if len(rows) > _MOST_WARNINGS:
+        reporter.write_line(f"  and {len(rows) - _MOST_WARNINGS} more, in the report")
 
 
 def _clipped(name: str) -> str:

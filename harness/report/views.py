@@ -22,6 +22,7 @@ from harness.report.wording import (
     NOT_MEASURED,
     VERDICT_WORDS,
     clip,
+    correction_in_words,
     digits_of,
     driver_lines,
     duration,
@@ -87,6 +88,8 @@ class GateView(NamedTuple):
     baseline: str
     bar: IntervalBar | None
     reason: str
+    correction: str
+    warning: str
     drivers: tuple[tuple[str, str], ...]
     method: str
     n: int
@@ -247,6 +250,8 @@ def _gate_view(test: str, verdict: Verdict) -> GateView:
         baseline=typographic(format_value(verdict.baseline, verdict.measure)),
         bar=interval_bar(verdict),
         reason=clip(verdict.reason, _LONGEST_REASON),
+        correction=correction_in_words(verdict),
+        warning=clip(verdict.warning, _LONGEST_REASON),
         drivers=tuple((title, typographic(text)) for title, text in driver_lines(verdict)),
         method=verdict.method,
         n=verdict.n,

@@ -5,7 +5,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from report_runs import STAND_IN, by_slice, failing, gates, recipe, run, verdict
+from report_runs import STAND_IN, by_slice, corrected, failing, gates, recipe, run, verdict
 
 from harness.errors import ReportError
 from harness.records import Outcome
@@ -41,6 +41,14 @@ def test_slices_and_drivers_are_in_the_table() -> None:
     assert "Largest parts of the drop: tone=angry 0.110 (40 examples)" in text
     assert "“refund” in 9 of 14, else 2 of 41" in text
     assert "| ⚠️ incomplete | classification.macro\\_f1 by region | not measured |" in text
+
+
+def test_corrected_fails_and_warnings_are_in_the_table() -> None:
+    text = summary_md(corrected())
+    assert "| far below A fail also after correction for several gates (Holm). |" in text
+    assert "| just below Not after correction for several gates (Holm): of so many, one could miss" in text
+    assert "| met Warning: an adapter exactly as good as base would pass on 46 % of such test sets. |" in text
+    assert text.count("correction") == 2
 
 
 def test_a_stand_in_is_named_at_the_number() -> None:
