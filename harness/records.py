@@ -277,6 +277,9 @@ class Verdict:
     slice_name, slice_value: the part of the test set that the verdict is on; None for all of it.
     must_pass_failed: ids of examples that had to be right and were not.
     drivers: what stands behind a verdict that is not a pass, where that is known.
+    confidence: how sure a confident verdict has to be. p_value: of a fail, the one-sided evidence for it.
+    after_holm: of a fail, whether it stands when the recipe's gates are read together; None where there is nothing
+    to correct. warning: why these examples are unlikely to decide what the gate asks; "" where they are not.
     """
 
     measure: str
@@ -306,6 +309,10 @@ class Verdict:
     slice_value: str | None = None
     must_pass_failed: tuple[str, ...] = ()
     drivers: Drivers | None = None
+    confidence: float | None = None
+    p_value: float | None = None
+    after_holm: bool | None = None
+    warning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,4 +404,4 @@ class Run:
     provenance: Mapping[str, Any]
     recipes: tuple[RecipeResult, ...]
     problems: tuple[str, ...] = ()
-    schema_version: int = 2
+    schema_version: int = 3

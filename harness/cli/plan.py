@@ -124,11 +124,14 @@ def _recipe_lines(name: str, gates: Sequence[Mapping[str, Any]]) -> Iterator[str
             yield f"    {gates[number - 1]['note']}"
     for problem, count in Counter(gate["problem"] for gate in gates if gate["problem"]).items():
         yield f"  no plan for {'1 gate' if count == 1 else f'{count} gates'}: {problem}"
-    assumed = {key: value for gate in gates if not gate["measured"] for key, value in gate["rests_on"].items()}
-    if "spread" in assumed:  # each range has its own
-        assumed["spread"] = "a quarter of the range"
+    assumed: dict[str, set[str]] = {}
+    for gate in gates:
+        for key, value in () if gate["measured"] else gate["rests_on"].items():
+            # Each range has its own spread.
+            assumed.setdefault(key, set()).add("a quarter of the range" if key == "spread" else f"{value:.3g}")
     if assumed:
-        yield f"  assumed: {', '.join(f'{key} {value}' for key, value in assumed.items())}; a run measures them"
+        listed = ", ".join(f"{key} {' or '.join(sorted(values))}" for key, values in assumed.items())
+        yield f"  assumed: {listed}; a run measures them"
 
 
 def _row(gate: Mapping[str, Any]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from harness.gates.decisions import MIN_N, decide, decide_slices, overall, unmea
 from harness.gates.informative import chance_caveat, label_caveat
 from harness.gates.plans import Plan, plan_gate, plan_slices
 from harness.gates.rules import in_words, rule_from
+from harness.gates.several import name_fails
 
 __all__ = [
     "MIN_N",
@@ -15,6 +16,7 @@ __all__ = [
     "decide_slices",
     "in_words",
     "label_caveat",
+    "name_fails",
     "overall",
     "plan_gate",
     "plan_slices",

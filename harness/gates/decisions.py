@@ -10,6 +10,7 @@ from types import MappingProxyType
 from harness.errors import GateError, StatisticsError
 from harness.gates.informative import uninformative
 from harness.gates.parts import SliceValues, check_named, restricted, slice_values, with_named
+from harness.gates.plans import power_warning
 from harness.gates.rules import check_rule, check_slices, in_words
 from harness.records import Estimate, Outcome, Rule, RuleKind, Scores, Verdict
 
@@ -134,6 +135,7 @@ def unmeasured(
         compared_with=rule.compared_with,
         margin=rule.max_drop if rule.max_drop is not None else rule.min_gain,
         kind=rule.kind,
+        confidence=None if rule.kind is RuleKind.MUST_PASS else rule.confidence,
         at_least=rule.at_least,
         at_most=rule.at_most,
         lowest=lowest if math.isfinite(lowest) else None,
@@ -205,11 +207,29 @@ def _decided(
             verdict = _decide_comparison(rule, verdict, estimate, statistics.point(baseline), difference)
     except StatisticsError as error:
         return replace(verdict, reason=f"Not decided: {str(error).rstrip('.')}.")
+    if verdict.value is not None:
+        verdict = replace(verdict, warning=power_warning(rule, scores, baseline))
     if verdict.outcome not in (Outcome.FAIL, Outcome.INCONCLUSIVE):
         return verdict
+    if verdict.outcome is Outcome.FAIL:
+        verdict = replace(verdict, p_value=_p_of_fail(rule, verdict, scores, baseline, seed))
     bar = verdict.threshold if rule.kind is RuleKind.THRESHOLD else None
     against = None if rule.compared_with is None else baseline
     return replace(verdict, drivers=drivers_of(rule, scores, against, bar, texts))
+
+
+def _p_of_fail(rule: Rule, verdict: Verdict, scores: Scores, baseline: Scores | None, seed: int) -> float:
+    """The evidence that the truth is on the wrong side of the bar that was missed."""
+    from harness.statistics import p_value
+
+    if rule.kind is RuleKind.DROP or rule.kind is RuleKind.GAIN:
+        target = -(rule.max_drop or 0.0) if rule.min_gain is None else rule.min_gain
+        return p_value(scores, baseline, target, alternative="less", seed=seed)
+    if rule.at_least is not None and (rule.at_most is None or (verdict.value or 0.0) < rule.at_least):
+        return p_value(scores, None, rule.at_least, alternative="less", seed=seed)
+    if rule.at_most is None:
+        raise GateError(f"{verdict.measure}: a threshold needs at_least or at_most.")
+    return p_value(scores, None, rule.at_most, alternative="greater", seed=seed)
 
 
 def overall(outcomes: Iterable[Outcome]) -> Outcome:

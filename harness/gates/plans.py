@@ -25,7 +25,8 @@ POWER = 0.8
 # Above this the examples needed are extrapolated: adding up the outcomes of so many would take minutes.
 _LARGEST_EXACT = 50_000
 # As statistics.design_of.
-_PLANNED = ("mean", "accuracy", "macro_f1")
+_ANALYTIC = ("mean", "accuracy")
+_PLANNED = (*_ANALYTIC, "macro_f1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +103,16 @@ def power_warning(rule: Rule, scores: Scores, baseline: Scores | None) -> str:
 
     Only of gates with decide="confident". A max_drop is planned for an adapter as good as the other view; of a
     threshold or gain, where no margin is planned, only that not even the best value there can be would meet it.
-    Macro F1 is left out: its power is simulated, which takes seconds.
+    Macro F1 is left out: its power is simulated, which takes seconds. So is what has no plan.
     """
     from harness.statistics import detectable, power
 
-    if rule.decide != "confident" or rule.kind is RuleKind.MUST_PASS or scores.statistic == "macro_f1":
+    if rule.decide != "confident" or rule.kind is RuleKind.MUST_PASS or scores.statistic not in _ANALYTIC:
         return ""
     n = len(scores.ids)
     try:
         designs = _designs(rule, scores, baseline, measured=True)
-    except StatisticsError:  # F1 of one label and its like, for which there is no plan
+    except StatisticsError:  # e.g. of a measure without bounds; a verdict needs no plan
         return ""
     for design in designs:
         try:

@@ -14,7 +14,17 @@ from typing import Any, ClassVar, Literal
 
 from harness import statistics
 from harness.errors import HarnessError, RecipeError
-from harness.gates import MIN_N, chance_caveat, decide, decide_slices, label_caveat, overall, rule_from, unmeasured
+from harness.gates import (
+    MIN_N,
+    chance_caveat,
+    decide,
+    decide_slices,
+    label_caveat,
+    name_fails,
+    overall,
+    rule_from,
+    unmeasured,
+)
 from harness.measures import Measure
 from harness.pipeline.evaluation import RecipeRun
 from harness.pipeline.identity import provenance
@@ -321,7 +331,7 @@ class Session:
             from_store=run.from_store,
             training=run.training(),
             measures=tuple(_measured(record)),
-            gates=tuple(record.gates),
+            gates=_corrected(record.gates),
             description=record.recipe.description,
             problem="\n".join(record.problems) or None,
             integrity=run.integrity_if_known(),
@@ -371,7 +381,7 @@ def _joined(one: RecipeResult, other: RecipeResult) -> RecipeResult:
         problems["Two processes measured different adapters of this recipe; run it in one."] = None
     return replace(
         one,
-        gates=tuple(gates),
+        gates=_corrected(gates),
         measures=tuple({(m.name, m.view): m for m in (*one.measures, *other.measures)}.values()),
         from_store=one.from_store and other.from_store,
         samples=one.samples or other.samples,
@@ -388,6 +398,12 @@ def _joined_checks(one: Sequence[IntegrityCheck], other: Sequence[IntegrityCheck
         if known is None or known.passed:
             checks[check.name] = check
     return tuple(checks.values())
+
+
+def _corrected(gates: Sequence[GateResult]) -> tuple[GateResult, ...]:
+    """A recipe's gates, all of them, with its fails read together."""
+    verdicts = name_fails([gate.verdict for gate in gates])
+    return tuple(replace(gate, verdict=verdict) for gate, verdict in zip(gates, verdicts, strict=True))
 
 
 def _without_number(gate_id: str) -> str:

@@ -13,6 +13,7 @@ import pytest
 from harness.errors import StoreError
 from harness.records import Run
 from harness.report import (
+    GateRow,
     gates_table,
     headline,
     integrity_in_words,
@@ -25,6 +26,7 @@ from harness.report import (
 __all__ = ["print_summary", "write_report"]
 
 _LONGEST_NAME = 44
+_MOST_WARNINGS = 8
 _COLOURS = {"passed": "green", "failed": "red", "inconclusive": "yellow", "incomplete": "yellow"}
 
 
@@ -81,6 +83,7 @@ def print_summary(
         if row.verdict != "passed":
             reporter.write_line("")
             reporter.write_line(f"{row.recipe}  {row.measure}: {row.reason}")
+    _print_warnings([row for row in rows if row.warning], reporter)
     for recipe in run.recipes:
         if not all(check.passed for check in recipe.integrity):
             reporter.write_line("")
@@ -102,6 +105,19 @@ def print_summary(
     reporter.write_line(headline(run), bold=True)
     if folder is not None:
         reporter.write_line(f"report: {_shown(folder / 'report.html')}")
+
+
+def _print_warnings(rows: Sequence[GateRow], reporter: pytest.TerminalReporter) -> None:
+    """Gates that were asked more than their examples can be expected to decide, passed ones too."""
+    if not rows:
+        return
+    gates = "1 gate asks" if len(rows) == 1 else f"{len(rows)} gates ask"
+    reporter.write_line("")
+    reporter.write_line(f"{gates} more than the test set is likely to decide; plan with `harness plan`", yellow=True)
+    for row in rows[:_MOST_WARNINGS]:
+        reporter.write_line(f"  {row.recipe}  {row.measure}: {row.warning}")
+    if len(rows) > _MOST_WARNINGS:
+        reporter.write_line(f"  and {len(rows) - _MOST_WARNINGS} more, in the report")
 
 
 def _clipped(name: str) -> str:

@@ -33,7 +33,7 @@ from harness.report.wording import one_line
 
 __all__ = ["SCHEMA_VERSION", "read_report", "report_json"]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 # What JSON allows raw and a reader cannot see or an encoder refuses: C1 controls, marks that turn the
 # direction of text, line separators, halves of surrogate pairs. As \uXXXX they mean the same.
@@ -314,6 +314,10 @@ _VERDICT: dict[str, _Kind] = {
     "margin": _optional(_number),
     "n": _whole,
     "reason": _text,
+    "confidence": _optional(_number),
+    "p_value": _optional(_number),
+    "after_holm": _optional(_flag),
+    "warning": _text,
     "must_pass_failed": _array(_text),
     "drivers": _optional(_object(_DRIVERS)),
     "method": _text,

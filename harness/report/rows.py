@@ -8,6 +8,7 @@ from harness.records import ADAPTER, RecipeResult, RuleKind, Run, Verdict
 from harness.report.wording import (
     NOT_MEASURED,
     VERDICT_WORDS,
+    correction_in_words,
     digits_of,
     drivers_in_words,
     failed_first,
@@ -34,6 +35,7 @@ class GateRow(NamedTuple):
     measure: its name, and the view where it is not the adapter. value: "0.912 [0.880, 0.938]", for a
     comparison "0.912, +0.034 [+0.010, +0.058] vs base". verdict: passed, failed, inconclusive, incomplete.
     reason: with what drove the verdict, and notes. slice: "where plan=free", "" for the whole test set.
+    warning: why the examples are unlikely to decide what is asked, else "".
     """
 
     recipe: str
@@ -43,6 +45,7 @@ class GateRow(NamedTuple):
     verdict: str
     reason: str
     slice: str
+    warning: str
 
 
 def gates_table(run: Run) -> list[GateRow]:
@@ -57,7 +60,7 @@ def recipe_rows(recipe: RecipeResult) -> list[GateRow]:
         measure = verdict.measure
         if verdict.view != ADAPTER:
             measure += f" ({view_title(verdict.view)})"
-        reason = f"{verdict.reason} {drivers_in_words(verdict)}".strip()
+        reason = " ".join(filter(None, (verdict.reason, correction_in_words(verdict), drivers_in_words(verdict))))
         if verdict.note and verdict.note not in reason:
             reason = f"{reason} Note: {verdict.note}".strip()
         rows.append(
@@ -69,6 +72,7 @@ def recipe_rows(recipe: RecipeResult) -> list[GateRow]:
                 VERDICT_WORDS[verdict.outcome],
                 one_line(reason, _LONGEST_REASON),
                 one_line(slice_in_words(verdict), _LONGEST_NAME),
+                one_line(verdict.warning, _LONGEST_REASON),
             )
         )
     return rows

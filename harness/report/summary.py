@@ -99,7 +99,8 @@ def _problem(text: str) -> str:
 def _row(row: GateRow) -> str:
     cells = [f"{_MARKS[row.verdict]} {row.verdict}"]
     measure = f"{row.measure} {row.slice}".rstrip()
-    cells += [_escape(cell) for cell in (measure, row.value, row.rule, row.reason)]
+    reason = f"{row.reason} Warning: {row.warning}." if row.warning else row.reason
+    cells += [_escape(cell) for cell in (measure, row.value, row.rule, reason)]
     return f"| {' | '.join(cells)} |"
 
 

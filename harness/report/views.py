@@ -23,6 +23,7 @@ from harness.report.wording import (
     VERDICT_WORDS,
     check_title,
     clip,
+    correction_in_words,
     digits_of,
     driver_lines,
     duration,
@@ -88,6 +89,8 @@ class GateView(NamedTuple):
     baseline: str
     bar: IntervalBar | None
     reason: str
+    correction: str
+    warning: str
     drivers: tuple[tuple[str, str], ...]
     method: str
     n: int
@@ -259,6 +262,8 @@ def _gate_view(test: str, verdict: Verdict) -> GateView:
         baseline=typographic(format_value(verdict.baseline, verdict.measure)),
         bar=interval_bar(verdict),
         reason=clip(verdict.reason, _LONGEST_REASON),
+        correction=correction_in_words(verdict),
+        warning=clip(verdict.warning, _LONGEST_REASON),
         drivers=tuple((title, typographic(text)) for title, text in driver_lines(verdict)),
         method=verdict.method,
         n=verdict.n,

@@ -25,6 +25,7 @@ __all__ = [
     "VERDICT_WORDS",
     "check_title",
     "clip",
+    "correction_in_words",
     "digits_of",
     "driver_lines",
     "drivers_in_words",
@@ -335,6 +336,17 @@ def named_right(verdict: Verdict) -> str:
     if verdict.value is None:
         return NOT_MEASURED
     return f"{round(verdict.value * verdict.n)} of {verdict.n} right"
+
+
+def correction_in_words(verdict: Verdict) -> str:
+    """Of a fail, what is left of it when the recipe's gates are read together; "" for any other verdict."""
+    if verdict.after_holm is None:
+        return ""
+    return (
+        "A fail also after correction for several gates (Holm)."
+        if verdict.after_holm
+        else "Not after correction for several gates (Holm): of so many, one could miss its bar like this by chance."
+    )
 
 
 def drivers_in_words(verdict: Verdict) -> str:

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from harness.errors import GateError
-from harness.gates import Plan, plan_gate, plan_slices, rule_from
-from harness.records import Rule, Scores
+from harness.gates import Plan, decide, plan_gate, plan_slices, rule_from
+from harness.records import Outcome, Rule, Scores
 from harness.statistics import design_of, detectable, needed, power
 
 
@@ -137,3 +137,57 @@ def test_slices_are_planned_on_their_own_examples() -> None:
     assert none.problem == "no value of the slice has 80 examples: a (70), b (30)"
     with pytest.raises(GateError, match="there is no slice 'hlaf'"):
         plans(20, "hlaf")
+
+
+# The warning in a verdict
+
+
+def differing(wins: int, losses: int, n: int = 100) -> tuple[Scores, Scores]:
+    """Views of which one or the other alone is right on so many examples."""
+    ours = [k < wins or k >= wins + losses for k in range(n)]
+    theirs = [k >= wins for k in range(n)]
+    ids = tuple(map(str, range(n)))
+    return tuple(  # type: ignore[return-value]
+        Scores("m.accuracy", view, ids, tuple(map(float, values)), n)
+        for view, values in (("adapter", ours), ("base", theirs))
+    )
+
+
+def test_a_margin_that_the_examples_hardly_decide() -> None:
+    """It speaks of an adapter as good as the base, whatever this one got: 10 won and 5 lost is a pass."""
+    ours, base = differing(10, 5)
+    verdict = decide(DROP, ours, base, view="adapter")
+    design = design_of(ours, base, truth=0.0)
+    assert verdict.outcome is Outcome.PASS
+    assert verdict.warning == (
+        f"an adapter exactly as good as base would pass on {100 * power(design, 0.05):.0f} % of such test sets of 100 "
+        f"examples; 80 % takes about {needed(design, 0.05)} examples or a margin of {detectable(design):.3f}"
+    )
+    assert power(design, 0.05) < 0.8
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        rule_from(compared_with="base", max_drop=0.2),
+        rule_from(compared_with="base", max_drop=0.01, decide="point"),
+        rule_from(compared_with="base", min_gain=0.05),
+        rule_from(at_least=0.9, decide="confident"),
+        rule_from(at_least=0.999),
+    ],
+)
+def test_no_warning(rule: Rule) -> None:
+    ours, base = differing(10, 5)
+    assert decide(rule, ours, base, view="adapter").warning == ""
+
+
+def test_a_threshold_that_not_even_right_answers_meet() -> None:
+    """100 right of 100 have a lower bound of 0.964 at most."""
+    rule = rule_from(at_least=0.99, decide="confident")
+    verdict = decide(rule, scores(100), None, view="adapter")
+    assert verdict.warning == "100 examples cannot decide this with a chance of 80 %, whatever the true value is"
+
+
+def test_macro_f1_is_not_simulated_in_a_run() -> None:
+    rule = rule_from(compared_with="base", max_drop=0.001)
+    assert decide(rule, macro(60), macro(60, view="base", wrong=20), view="adapter").warning == ""

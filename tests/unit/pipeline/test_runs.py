@@ -105,6 +105,25 @@ def test_a_gate_that_was_decided_twice_counts_as_the_worse() -> None:
         assert whole.outcome is FAIL
 
 
+def test_fails_are_corrected_over_the_gates_of_all_parts() -> None:
+    """p = 0.02 stands beside one other gate, where 0.025 is asked, and not beside two."""
+
+    def part(*outcomes: Outcome) -> RecipeResult:
+        one = recipe(*outcomes)
+        known = {"p_value": 0.02, "confidence": 0.95, "after_holm": True}
+        first = replace(one.gates[0], verdict=replace(one.gates[0].verdict, **known))  # type: ignore[arg-type]
+        return replace(one, gates=(first, *one.gates[1:]))
+
+    for others, stands in (([recipe(PASS)], True), ([recipe(PASS), recipe(PASS)], False)):
+        files = [replace(other, gates=other_file(other)) for other in others]
+        files = [
+            replace(other, gates=tuple(replace(gate, test=f"test {k}") for gate in other.gates))
+            for k, other in enumerate(files)
+        ]
+        whole = merged([run(one) for one in [part(FAIL), *files]], [])
+        assert [gate.verdict.after_holm for gate in whole.recipes[0].gates] == [stands, *([None] * len(others))]
+
+
 def test_parts_with_different_adapters_are_no_verdict() -> None:
     whole = merged([run(recipe(PASS)), run(replace(recipe(PASS), adapter_digest="0" * 64))], [])
     assert whole.outcome is INCOMPLETE

@@ -202,6 +202,21 @@ def unsound() -> Run:
     return run(recipe(integrity=(SOUND[0], failed), gates=gates(undecided), measures=()), outcome=Outcome.INCOMPLETE)
 
 
+def corrected() -> Run:
+    """Two fails of which one stands beside the other gates, and a pass that the examples hardly decide."""
+    weak = "an adapter exactly as good as base would pass on 46 % of such test sets"
+    return run(
+        recipe(
+            gates=gates(
+                verdict(Outcome.FAIL, reason="far below", confidence=0.95, p_value=1e-6, after_holm=True),
+                verdict(Outcome.FAIL, reason="just below", confidence=0.95, p_value=0.4, after_holm=False),
+                comparison(confidence=0.95, warning=weak),
+            )
+        ),
+        outcome=Outcome.FAIL,
+    )
+
+
 def named() -> Run:
     """Three named examples of which one is wrong."""
     must_pass = verdict(

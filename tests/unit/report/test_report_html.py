@@ -16,6 +16,7 @@ from report_runs import (
     STAND_IN,
     by_slice,
     comparison,
+    corrected,
     failing,
     gates,
     measure,
@@ -77,6 +78,7 @@ ALL = {
     "passing": run(),
     "failing": failing(),
     "by_slice": by_slice(),
+    "corrected": corrected(),
     "named": named(),
     "empty": run(recipes=(), outcome=Outcome.INCOMPLETE),
     "hostile": hostile_run(HOSTILE + " https://evil.example url(https://evil.example)"),
@@ -205,6 +207,15 @@ def test_a_slice_and_what_stands_behind_its_verdict_are_shown() -> None:
     ]
     assert text_of(drivers.find(".//dd")) == "tone=angry 0.110 (40 examples), label=fee 0.052 (31 examples)"
     assert rows[2].find_class("drivers") == []
+
+
+def test_corrected_fails_and_warnings_stand_beside_their_gates() -> None:
+    far, near, weak = map(text_of, page(corrected()).xpath("//table[contains(@class, 'gates')]/tbody/tr"))
+    assert "far below A fail also after correction for several gates (Holm)." in far
+    assert "just below Not after correction for several gates (Holm)" in near
+    assert "Warning: an adapter exactly as good as base would pass on 46 % of such test sets." in weak
+    assert "Warning" not in far + near
+    assert "correction" not in weak
 
 
 def test_named_examples_are_counted_and_not_drawn() -> None:

@@ -9,7 +9,20 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
-from report_runs import by_slice, comparison, failing, gates, measure, named, recipe, run, sound, unsound, verdict
+from report_runs import (
+    by_slice,
+    comparison,
+    corrected,
+    failing,
+    gates,
+    measure,
+    named,
+    recipe,
+    run,
+    sound,
+    unsound,
+    verdict,
+)
 
 from harness.errors import ReportError
 from harness.records import (
@@ -37,7 +50,16 @@ def plain(value: Run) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     "example",
-    [run(), failing(), by_slice(), named(), sound(), unsound(), run(outcome=Outcome.INCOMPLETE, recipes=())],
+    [
+        run(),
+        failing(),
+        by_slice(),
+        named(),
+        corrected(),
+        sound(),
+        unsound(),
+        run(outcome=Outcome.INCOMPLETE, recipes=()),
+    ],
 )
 def test_a_report_reads_back_as_the_same_run_and_meets_the_schema(example: Run) -> None:
     text = report_json(example)
@@ -215,8 +237,8 @@ def changed(path: tuple[Any, ...], value: Any) -> str:
 
 
 WRONG = [
-    (("schema_version",), 1, "schema_version 1, this harness reads 2; render it with the version"),
-    (("schema_version",), True, "schema_version true, this harness reads 2"),
+    (("schema_version",), 1, "schema_version 1, this harness reads 3; render it with the version"),
+    (("schema_version",), True, "schema_version true, this harness reads 3"),
     (("run_id",), 7, "run_id must be text, found 7"),
     (("run_id",), ..., "the top level has no run_id"),
     (("outcome",), "passed", 'outcome must be one of pass, fail, inconclusive, incomplete, found "passed"'),
@@ -269,7 +291,7 @@ def test_a_report_that_is_not_one_is_refused_in_one_line(path: Any, value: Any, 
         ("[]", "the top level must be an object, found an array"),
         ("null", "the top level must be an object, found null"),
         ('{"a": 1, "a": 2}', "the key 'a' is given twice"),
-        ('{"schema_version": 2, "duration_seconds": NaN}', "it has NaN"),
+        ('{"schema_version": 3, "duration_seconds": NaN}', "it has NaN"),
         ("[" * 100_000, "nested too deeply"),
         ('{"x": ' + "9" * 5000 + "}", "report.json is not JSON"),
         ('{"\\n::error::boo": 1}', "has an unknown key"),

@@ -5,7 +5,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from report_runs import STAND_IN, by_slice, failing, gates, recipe, run, sound, unsound, verdict
+from report_runs import STAND_IN, by_slice, corrected, failing, gates, recipe, run, sound, unsound, verdict
 
 from harness.errors import ReportError
 from harness.records import Outcome
@@ -48,6 +48,14 @@ def test_the_integrity_of_the_adapter_is_one_line() -> None:
     assert "\n- ✅ Integrity of the adapter: all 2 checks passed\n\n| Verdict |" in summary_md(sound())
     said = "1 of 2 checks failed: switching the adapter on changes no logit on 4 test examples"
     assert f"\n- ❌ Integrity of the adapter: {said}\n\n| Verdict |" in summary_md(unsound())
+
+
+def test_corrected_fails_and_warnings_are_in_the_table() -> None:
+    text = summary_md(corrected())
+    assert "| far below A fail also after correction for several gates (Holm). |" in text
+    assert "| just below Not after correction for several gates (Holm): of so many, one could miss" in text
+    assert "| met Warning: an adapter exactly as good as base would pass on 46 % of such test sets. |" in text
+    assert text.count("correction") == 2
 
 
 def test_a_stand_in_is_named_at_the_number() -> None:

@@ -171,6 +171,7 @@ def test_gates_table_puts_first_what_did_not_pass() -> None:
         "passed",
         "first passed",
         "",
+        "",
     )
 
 
