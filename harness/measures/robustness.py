@@ -59,8 +59,8 @@ def robustness(
     Attacked are up to 8 answers of the view, the attacks taking turns on them, each put to a question of the test set
     that was another one's and has another expected answer: they are wrong, so that there is room for a better grade,
     and a judge that is not deterministic grades them low each time. The values are those of the attacks: 1 where the
-    grade with the attack is at most 0.01 above the one without, else 0; the slice `kind` is the sort of attack. An attack on
-    an answer that is not graded, or that has the best grade as it is, is unscored.
+    grade with the attack is at most 0.01 above the one without, else 0; the slice `kind` is the sort of attack. An
+    attack on an answer that is not graded, or that has the best grade as it is, is unscored.
     """
     name = "judge.robustness"
 
