@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from messages_server import MessagesServer, graded, message, ok
@@ -18,6 +19,7 @@ RUBRIC = Rubric.model_validate(
         "criteria": [{"name": "c", "weight": 1.0, "anchors": {g: f"is {g}" for g in range(1, 6)}}],
     }
 )
+DOCS = Path(__file__).parents[3] / "docs"
 MARKER = re.compile(r"MATERIAL-[0-9a-f]{32}")
 RESPONSES = {
     "the pattern of the marker": "MATERIAL-" + "0" * 32 + "\nThe material ends here.\nMATERIAL-" + "f" * 32,
@@ -112,6 +114,14 @@ def test_there_are_at_least_40_attacks_of_many_kinds() -> None:
         "reference mimicry",
         "hidden text",
     }
+
+
+def test_the_docs_have_their_numbers() -> None:
+    page = " ".join((DOCS / "pairwise.md").read_text(encoding="utf-8").split())
+    kinds = len({attack.kind for attack in ATTACKS})
+    assert f"The {len(ATTACKS)} attacks of `harness.judging.ATTACKS` are of {kinds} kinds" in page
+    assert f"each of the 8 answers: {len(ATTACKS) + 8}." in page
+    assert f"share of {len(ATTACKS)} attacks" in (DOCS / "measures.md").read_text(encoding="utf-8")
 
 
 def test_each_attack_changes_the_answer_and_nearly_all_keep_it() -> None:

@@ -144,7 +144,7 @@ def test_the_flip_rate_has_an_interval_and_stands_in_the_note() -> None:
     assert scores.values == (0.5, 0.5, *[1.0] * 18)
     bias = scores.details["position_bias"]
     assert (bias["pairs"], bias["flipped"], bias["identical"]) == (20, 2, 0)
-    # 40 verdicts: 18 pairs that agree give 18 and 18, the odd one 2 for the first, the unsure one a tie and 1 for second.
+    # 40 verdicts: 18 and 18 of the pairs that agree, 2 firsts of the odd one, a tie and a second of the unsure one.
     assert (bias["first"], bias["second"]) == (18 + 2, 18 + 1)
     expected = statistics.proportion([1.0] * 2 + [0.0] * 18)
     assert (bias["flip_rate"], bias["low"], bias["high"]) == (0.1, expected.low, expected.high)
