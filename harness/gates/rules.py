@@ -101,7 +101,7 @@ def check_rule(rule: Rule, *, bounds: tuple[float, float], measure: str, view: s
     elif not pairwise and (relative or rule.compared_with is not None):
         _check_comparison(rule, bounds, measure, view)
     elif pairwise and not rule.must_pass:
-        raise GateError(f"{measure}: the gate has no rule. Give at_least, e.g. at_least=0.5 for no worse than even.")
+        raise GateError(f"{measure}: the gate has no rule. Give at_least, e.g. at_least=0.5, which is even.")
     elif not rule.must_pass:
         raise GateError(
             f"{measure}: the gate has no rule. Give at_least, at_most, compared_with with max_drop or min_gain, "

@@ -1,4 +1,4 @@
-"""Judges: an answer, a question and a reference in, a grade from 1 to 5 by a rubric out."""
+"""Judges: an answer, a question and a reference in, a grade from 1 to 5 by a rubric out; or the better of two answers."""
 
 from harness.judging.anthropic_judge import AnthropicJudge
 from harness.judging.attacks import ATTACKS, Attack

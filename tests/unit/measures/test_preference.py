@@ -73,6 +73,9 @@ def test_wins_ties_and_losses() -> None:
     assert (scores.measure, scores.view, scores.compared_with) == ("judge.win_rate[base]", "adapter", "base")
     assert scores.bounds == (0.0, 1.0)
     assert scores.problem() is None
+    bias = scores.details["position_bias"]
+    # Two verdicts that are both a tie agree.
+    assert (bias["pairs"], bias["flipped"], bias["first"], bias["second"], bias["identical"]) == (3, 0, 2, 2, 1)
     assert won(measured, "base", "adapter").values == (0.0, 0.5, 1.0, 0.5)
 
 
