@@ -1,4 +1,4 @@
-"""Judges: an answer, a question and a reference in, a grade from 1 to 5 by a rubric out; or the better of two answers."""
+"""Judges: an answer, a question and a reference in, a grade from 1 to 5 by a rubric out; of two answers the better."""
 
 from harness.judging.anthropic_judge import AnthropicJudge
 from harness.judging.attacks import ATTACKS, Attack
