@@ -117,6 +117,8 @@ class Scores:
     bounds: the lowest and highest value an example can have; (0, 1) with only 0 and 1 makes a proportion.
     n_expected: how many examples the suite asked for; unscored: id -> why it has no value.
     chance: what guessing would get, where that is known.
+    compared_with: the other view, where each value compares two views' answers, as in a win rate.
+    details: plain values beside the number, for the report, e.g. how often a judge's verdict depended on the order.
     note: a caveat that every output must show, e.g. that the judge is a stand-in.
     """
 
@@ -135,6 +137,8 @@ class Scores:
     unscored: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
     chance: float | None = None
+    compared_with: str | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def n_unscored(self) -> int:
@@ -196,6 +200,7 @@ class Rule:
 
     At most one of: at_least / at_most (absolute; either or both), or compared_with with max_drop
     (non-inferiority: view - baseline > -max_drop) or min_gain (superiority: view - baseline > min_gain).
+    A measure that is itself a comparison, as a win rate, takes compared_with with at_least or at_most.
     must_pass: ids of examples that have to be right, beside that or alone.
     decide: "point" looks at the estimate, "confident" asks the whole interval to clear the bar.
     n: how many examples there have to be, where the suite declares it.
@@ -210,6 +215,11 @@ class Rule:
     confidence: float = 0.95
     must_pass: tuple[str, ...] = ()
     n: int | None = None
+
+    @property
+    def baseline(self) -> str | None:
+        """The view whose own scores the rule needs beside those of the view that is gated, or None."""
+        return self.compared_with if self.kind in (RuleKind.DROP, RuleKind.GAIN) else None
 
     @property
     def kind(self) -> RuleKind:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.gates.decisions import MIN_N, decide, decide_slices, overall, unmeasured
-from harness.gates.informative import chance_caveat, label_caveat
+from harness.gates.informative import chance_caveat, constant_answers, label_caveat
 from harness.gates.plans import Plan, plan_gate, plan_slices
 from harness.gates.rules import in_words, rule_from
 from harness.gates.several import name_fails
@@ -12,6 +12,7 @@ __all__ = [
     "MIN_N",
     "Plan",
     "chance_caveat",
+    "constant_answers",
     "decide",
     "decide_slices",
     "in_words",

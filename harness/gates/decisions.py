@@ -40,7 +40,7 @@ def decide(
 ) -> Verdict:
     """The verdict of a rule on one view's scores.
 
-    scores: of `view`. baseline: of `rule.compared_with` on the same examples; not used by a threshold.
+    scores: of `view`. baseline: of `rule.baseline` on the same examples; not used by a threshold.
     seed: of the resampling behind an interval; the same scores and seed give the same verdict.
     texts, answers: id -> what was asked and what the view answered, where known; they explain a verdict.
 
@@ -132,7 +132,7 @@ def unmeasured(
         reason=reason,
         n=0,
         threshold=rule.at_least if rule.at_least is not None else rule.at_most,
-        compared_with=rule.compared_with,
+        compared_with=rule.baseline,
         margin=rule.max_drop if rule.max_drop is not None else rule.min_gain,
         kind=rule.kind,
         confidence=None if rule.kind is RuleKind.MUST_PASS else rule.confidence,
@@ -181,13 +181,18 @@ def _badness(rule: Rule, verdict: Verdict) -> tuple[int, float]:
 
 
 def _check(rule: Rule, scores: Scores, baseline: Scores | None, view: str) -> None:
-    check_rule(rule, bounds=_value_bounds(scores), measure=scores.measure, view=view)
+    pairwise = scores.compared_with is not None
+    check_rule(rule, bounds=_value_bounds(scores), measure=scores.measure, view=view, pairwise=pairwise)
     if scores.view != view:
         raise GateError(f"{scores.measure}: the scores are of {scores.view}, the gate is on {view}.")
-    if baseline is not None and rule.compared_with is not None and baseline.view != rule.compared_with:
+    if pairwise and scores.compared_with != rule.compared_with:
         raise GateError(
-            f"{scores.measure}: the baseline's scores are of {baseline.view}, the gate compares with "
+            f"{scores.measure}: the scores are against {scores.compared_with}, the gate compares with "
             f"{rule.compared_with}."
+        )
+    if baseline is not None and rule.baseline is not None and baseline.view != rule.baseline:
+        raise GateError(
+            f"{scores.measure}: the baseline's scores are of {baseline.view}, the gate compares with {rule.baseline}."
         )
 
 
@@ -200,7 +205,7 @@ def _decided(
 
     try:
         estimate = statistics.estimate(scores, confidence=rule.confidence, seed=seed)
-        if rule.compared_with is None or baseline is None:
+        if rule.baseline is None or baseline is None:
             verdict = _decide_threshold(rule, verdict, estimate)
         else:
             difference = statistics.difference(scores, baseline, confidence=2 * rule.confidence - 1, seed=seed)
@@ -214,7 +219,7 @@ def _decided(
     if verdict.outcome is Outcome.FAIL:
         verdict = replace(verdict, p_value=_p_of_fail(rule, verdict, scores, baseline, seed))
     bar = verdict.threshold if rule.kind is RuleKind.THRESHOLD else None
-    against = None if rule.compared_with is None else baseline
+    against = None if rule.baseline is None else baseline
     return replace(verdict, drivers=drivers_of(rule, scores, against, bar, texts))
 
 
@@ -271,10 +276,10 @@ def _problem(rule: Rule, scores: Scores, baseline: Scores | None) -> str | None:
             f"Not decided: the gate declares n={rule.n} and the test set has {_examples(scores.n_expected)}. Bring "
             "back what is missing, or declare the new number."
         )
-    if rule.compared_with is None:
+    if rule.baseline is None:
         return None
     if baseline is None:
-        return f"Not decided: there are no scores of {rule.compared_with} to compare with."
+        return f"Not decided: there are no scores of {rule.baseline} to compare with."
     problem = baseline.problem()
     if problem is not None:
         return f"Not decided: {baseline.view}: {problem}."

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections import Counter
 
-from harness.records import Rule, RuleKind, Scores
+from harness.records import Outputs, Rule, RuleKind, Scores
 
-__all__ = ["chance_caveat", "label_caveat", "uninformative"]
+__all__ = ["chance_caveat", "constant_answers", "label_caveat", "uninformative"]
 
 # With fewer examples of a label its F1 is what a handful of answers happen to be.
 FEWEST_OF_A_LABEL = 10
 NEAR_CHANCE = 0.05
+NEARLY_ALL = 0.9
 _ROUNDING = 1e-9
 _SHOWN = 5
+_LONGEST_TEXT = 60
 
 
 def label_caveat(scores: Scores) -> str | None:
@@ -38,6 +40,25 @@ def chance_caveat(scores: Scores) -> str | None:
     return (
         f"not informative: {value:.3f} of {scores.view} is not above guessing ({scores.chance:.3f}) by more than "
         f"{NEAR_CHANCE:g}"
+    )
+
+
+def constant_answers(outputs: Outputs) -> str | None:
+    """Why a judge's opinion of these answers says nothing of who gave them, with what to do; or None.
+
+    A judge sees one answer at a time. That at least 90 % of them are one text, but for blanks and letter case, it
+    cannot see, and there are texts that please a judge after any question.
+    """
+    counts = Counter(" ".join(text.split()).casefold() for text in outputs.texts)
+    if not counts:
+        return None
+    text, count = counts.most_common(1)[0]
+    if count < 2 or count < NEARLY_ALL * len(outputs.texts):
+        return None
+    shown = text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT - 1]}…"
+    return (
+        f"{count} of {len(outputs.texts)} answers of {outputs.view} are the same text, {shown!r}, and a judge that is "
+        "shown one at a time cannot see that. Look at what it was trained on, or gate a measure that needs no judge"
     )
 
 

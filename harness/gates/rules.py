@@ -29,6 +29,7 @@ def rule_from(
     bounds: tuple[float, float] = (0.0, 1.0),
     measure: str = "the measure",
     view: str = ADAPTER,
+    pairwise: bool = False,
 ) -> Rule:
     """The rule that a gate's arguments ask for.
 
@@ -39,7 +40,8 @@ def rule_from(
     "confident" for comparisons. confidence: above 0.5 and below 1.
     must_pass: ids of examples that have to be right, beside a rule or alone. n: how many examples there are
     to be.
-    bounds, measure, view: of what is gated.
+    bounds, measure, view: of what is gated. pairwise: whether its values compare two views, as a win rate's do; then
+    compared_with names the other view and goes with a threshold.
     Raises GateError with one line that says what is wrong and what to write.
     """
     for name, number in (
@@ -66,11 +68,11 @@ def rule_from(
         must_pass=tuple(must_pass or ()),
         n=n,
     )
-    check_rule(rule, bounds=bounds, measure=measure, view=view)
+    check_rule(rule, bounds=bounds, measure=measure, view=view, pairwise=pairwise)
     return rule
 
 
-def check_rule(rule: Rule, *, bounds: tuple[float, float], measure: str, view: str) -> None:
+def check_rule(rule: Rule, *, bounds: tuple[float, float], measure: str, view: str, pairwise: bool = False) -> None:
     """Raises GateError if the rule cannot decide this measure on this view."""
     for name in ("at_least", "at_most", "max_drop", "min_gain"):
         number = getattr(rule, name)
@@ -87,15 +89,19 @@ def check_rule(rule: Rule, *, bounds: tuple[float, float], measure: str, view: s
         _check_must_pass(rule, bounds, measure)
     absolute = rule.at_least is not None or rule.at_most is not None
     relative = rule.max_drop is not None or rule.min_gain is not None
-    if absolute and (relative or rule.compared_with is not None):
+    if pairwise:
+        _check_pairwise(rule, measure, view)
+    elif absolute and (relative or rule.compared_with is not None):
         raise GateError(
             f"{measure}: a gate has one kind of rule, got a threshold and a comparison. "
             "Write two gates: one with at_least or at_most, one with compared_with."
         )
     if absolute:
         _check_thresholds(rule, bounds, measure)
-    elif relative or rule.compared_with is not None:
+    elif not pairwise and (relative or rule.compared_with is not None):
         _check_comparison(rule, bounds, measure, view)
+    elif pairwise and not rule.must_pass:
+        raise GateError(f"{measure}: the gate has no rule. Give at_least, e.g. at_least=0.5, which is even.")
     elif not rule.must_pass:
         raise GateError(
             f"{measure}: the gate has no rule. Give at_least, at_most, compared_with with max_drop or min_gain, "
@@ -134,6 +140,8 @@ def in_words(rule: Rule) -> str:
         parts.append(f"at least {rule.at_least:.3f}")
     if rule.at_most is not None:
         parts.append(f"at most {rule.at_most:.3f}")
+    if parts and rule.baseline != rule.compared_with:
+        parts[-1] += f" against {rule.compared_with}"
     if rule.must_pass:
         count = len(rule.must_pass)
         parts.append(f"right on {count} named {'example' if count == 1 else 'examples'}")
@@ -179,17 +187,35 @@ def _check_thresholds(rule: Rule, bounds: tuple[float, float], measure: str) -> 
         raise GateError(f"{measure}: nothing is at least {rule.at_least:g} and at most {rule.at_most:g}. Swap the two.")
 
 
+def _check_pairwise(rule: Rule, measure: str, view: str) -> None:
+    if rule.max_drop is not None or rule.min_gain is not None:
+        name = "max_drop" if rule.max_drop is not None else "min_gain"
+        raise GateError(
+            f"{measure}: it is a comparison already, so {name} makes no sense here. Give compared_with and at_least."
+        )
+    if rule.compared_with is None:
+        raise GateError(
+            f"{measure}: it compares two views, and only {view} is named. "
+            f'Add compared_with="{VIEWS[0]}" or another view.'
+        )
+    _check_other_view(rule.compared_with, measure, view)
+
+
+def _check_other_view(other: str, measure: str, view: str) -> None:
+    if other not in VIEWS:
+        raise GateError(f"{measure}: compared_with={other!r} is not a view. Views: {', '.join(VIEWS)}.")
+    if other == view:
+        others = ", ".join(one for one in VIEWS if one != view)
+        raise GateError(f"{measure}: {view} is compared with itself. Compare with one of: {others}.")
+
+
 def _check_comparison(rule: Rule, bounds: tuple[float, float], measure: str, view: str) -> None:
     if rule.compared_with is None:
         name = "max_drop" if rule.max_drop is not None else "min_gain"
         raise GateError(
             f'{measure}: {name} needs a view to compare with. Add compared_with="{VIEWS[0]}" or another view.'
         )
-    if rule.compared_with not in VIEWS:
-        raise GateError(f"{measure}: compared_with={rule.compared_with!r} is not a view. Views: {', '.join(VIEWS)}.")
-    if rule.compared_with == view:
-        others = ", ".join(other for other in VIEWS if other != view)
-        raise GateError(f"{measure}: {view} is compared with itself. Compare with one of: {others}.")
+    _check_other_view(rule.compared_with, measure, view)
     if rule.max_drop is not None and rule.min_gain is not None:
         raise GateError(
             f"{measure}: max_drop and min_gain contradict each other. Keep max_drop to allow a small loss, "

@@ -3,8 +3,10 @@
 from harness.measures.capability import CapabilityResult, CapabilityTask
 from harness.measures.classification import Classification, ConfusionMatrix
 from harness.measures.generation import Generation
-from harness.measures.judge import Judged, JudgedAnswer
+from harness.measures.judge import Judged
 from harness.measures.measure import Measure
+from harness.measures.preference import PairwiseMeasure
+from harness.measures.shown import JudgedAnswer, JudgedPair
 from harness.measures.structure import RuleMeasure, Structure
 
 __all__ = [
@@ -15,7 +17,9 @@ __all__ = [
     "Generation",
     "Judged",
     "JudgedAnswer",
+    "JudgedPair",
     "Measure",
+    "PairwiseMeasure",
     "RuleMeasure",
     "Structure",
 ]

@@ -5,25 +5,17 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from harness.errors import JudgeError
 from harness.measures.aligned import check_examples, scores_of, texts_of, truncation_note
 from harness.measures.measure import Measure
+from harness.measures.preference import Prefer, win_rate
+from harness.measures.robustness import Attacker, robustness
+from harness.measures.shown import HIGHEST, LOWEST, JudgedAnswer, question_of
 from harness.records import Example, Outputs, Scores
 
 __all__ = ["Judged", "JudgedAnswer"]
-
-LOWEST, HIGHEST = 1.0, 5.0
-
-
-class JudgedAnswer(NamedTuple):
-    """What a judge is shown of one example."""
-
-    id: str
-    question: str
-    reference: str
-    response: str
 
 
 class _Grade(Protocol):
@@ -52,11 +44,24 @@ class Judged:
 
     examples: the last user message is the question (all of them where there are several), `expected` the
         reference. answer: view -> generated texts. judge: grades answers; see harness.judging.
+    prefer: compares pairs of answers; None where the judge cannot. attacks: what robustness is measured with.
+    seed: of what is drawn: the sides of a pair, the answers that are attacked.
     score: the overall grade, 1 to 5. score_by_criterion: the same for each criterion that the judge grades.
+    win_rate: how often the view's answer is preferred to another view's; see harness.measures.preference.
+    robustness: the share of attacks that raise no grade; see harness.measures.robustness.
     An answer that the judge did not grade is unscored with the judge's reason, never a low grade.
     """
 
-    def __init__(self, examples: Iterable[Example], answer: Callable[[str], Outputs], judge: _Judge) -> None:
+    def __init__(
+        self,
+        examples: Iterable[Example],
+        answer: Callable[[str], Outputs],
+        judge: _Judge,
+        *,
+        prefer: Prefer | None = None,
+        attacks: Sequence[Attacker] = (),
+        seed: int = 0,
+    ) -> None:
         self.examples = check_examples(examples)
         self.judge_name = judge.name
         self._answer = answer
@@ -65,6 +70,8 @@ class Judged:
         self._grades: dict[str, dict[str, _Grade]] = {}
         self.score = self._measure("judge.score", lambda grade: grade.score)
         self.score_by_criterion = {name: self._criterion(name) for name in judge.criteria}
+        self.win_rate = win_rate(self.examples, self.outputs, prefer, judge=judge.name, note=self._note, seed=seed)
+        self.robustness = robustness(self.examples, self.outputs, self._grade, attacks, note=self._note, seed=seed)
 
     def grades(self, view: str) -> dict[str, _Grade]:
         """id -> what the judge said of the view's answer, with its rationale; asked on first use.
@@ -73,21 +80,29 @@ class Judged:
         """
         if view not in self._grades:
             texts = texts_of(self.outputs(view), view)
-            items = [JudgedAnswer(e.id, _question(e), e.expected, texts[e.id]) for e in self.examples if e.id in texts]
-            grades = list(self._judge.grade(items))
-            asked = {item.id for item in items}
-            for example_id, count in Counter(grade.id for grade in grades).items():
-                if example_id not in asked or count > 1:
-                    what = "twice" if example_id in asked else "without being asked"
-                    raise JudgeError(f"the judge {self.judge_name} graded {example_id!r} {what}")
-            self._grades[view] = {grade.id: grade for grade in grades}
+            items = [
+                JudgedAnswer(e.id, question_of(e), e.expected, texts[e.id]) for e in self.examples if e.id in texts
+            ]
+            self._grades[view] = self._grade(items)
         return self._grades[view]
+
+    def _grade(self, items: Sequence[JudgedAnswer]) -> dict[str, _Grade]:
+        grades = list(self._judge.grade(items))
+        asked = {item.id for item in items}
+        for example_id, count in Counter(grade.id for grade in grades).items():
+            if example_id not in asked or count > 1:
+                what = "twice" if example_id in asked else "without being asked"
+                raise JudgeError(f"the judge {self.judge_name} graded {example_id!r} {what}")
+        return {grade.id: grade for grade in grades}
 
     def outputs(self, view: str) -> Outputs:
         """What the view answered, generated on first use."""
         if view not in self._outputs:
             self._outputs[view] = self._answer(view)
         return self._outputs[view]
+
+    def _note(self) -> str:
+        return self._judge.note
 
     def __repr__(self) -> str:
         return f"<Judged by {self.judge_name}, {len(self.examples)} examples>"
@@ -121,11 +136,3 @@ class Judged:
             return scores_of(name, view, self.examples, values, unscored, bounds=bounds, note=note)
 
         return Measure(name, compute, bounds)
-
-
-def _question(example: Example) -> str:
-    """What the user asked. The system prompt is left out: the rubric says what matters."""
-    turns = [message for message in example.messages if message.role != "system"]
-    if len(turns) == 1:
-        return turns[0].content
-    return "\n\n".join(f"{turn.role}: {turn.content}" for turn in turns)

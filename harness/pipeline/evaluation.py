@@ -17,10 +17,11 @@ from harness.engine.base_models import BaseModel, resolve_base
 from harness.engine.integrity import check_attached, check_training, not_attached, probes
 from harness.engine.task_files import find_task
 from harness.errors import AdapterMissing, CapabilityError, DataError, GateError, HarnessError, ScoringError
-from harness.judging import judge_from_environment, load_rubric
+from harness.judging import ATTACKS, PairwiseJudge, judge_from_environment, load_rubric
 from harness.measures import CapabilityResult, CapabilityTask, Classification, Generation, Judged, Structure
 from harness.pipeline.grading import StoredGrades
 from harness.pipeline.identity import TRAINING_LIBRARIES, code_digest, library_versions
+from harness.pipeline.preferring import StoredPreferences
 from harness.progress import Progress
 from harness.recipes import Recipe, fingerprint, resolved
 from harness.records import ADAPTER, PROMPTED_BASE, VIEWS, Choices, Example, IntegrityCheck, Message, Outputs
@@ -414,10 +415,13 @@ class RecipeRun:
         rubric = load_rubric(folder / f"{self.recipe.name}.yaml")
         judge = judge_from_environment(rubric, self.environ)
         code = code_digest("judging")
-        return self._judged(StoredGrades(judge, rubric.digest, code, self.store))
+        identity = {"judge": judge.name, "rubric": rubric.digest, "code": code}
+        preferences = StoredPreferences(judge, identity, self.store) if isinstance(judge, PairwiseJudge) else None
+        return self._judged(StoredGrades(judge, rubric.digest, code, self.store), preferences)
 
-    def _judged(self, grades: StoredGrades) -> Judged:
-        return Judged(self.splits.test, self.answer, grades)
+    def _judged(self, grades: StoredGrades, preferences: StoredPreferences | None) -> Judged:
+        prefer = None if preferences is None else preferences.prefer
+        return Judged(self.splits.test, self.answer, grades, prefer=prefer, attacks=ATTACKS, seed=self.recipe.seed)
 
     def capability(self, name: str) -> CapabilityTask:
         """One task for the whole run, so that its items are run once a view."""

@@ -14,12 +14,13 @@ from typing import Any, ClassVar, Literal
 from harness.engine.task_files import find_task
 from harness.errors import AdapterMissing, BaseModelError, HarnessError
 from harness.gates import MIN_N, Plan, in_words, plan_gate, plan_slices, rule_from
-from harness.judging import Answer, Grade
-from harness.measures import CapabilityResult, Judged, Measure
+from harness.judging import ATTACKS, Answer, Grade, PairToCompare, Preference
+from harness.measures import CapabilityResult, Judged, Measure, PairwiseMeasure
 from harness.pipeline.evaluation import RecipeRun
 from harness.pipeline.grading import StoredGrades
-from harness.pipeline.session import Session
-from harness.records import ADAPTER, Choices, Example, Outcome, Outputs, Rule, Verdict
+from harness.pipeline.preferring import StoredPreferences
+from harness.pipeline.session import Session, against
+from harness.records import ADAPTER, VIEWS, Choices, Example, Outcome, Outputs, Rule, Verdict
 from harness.store import Adapter
 
 __all__ = ["PlanningRun", "PlanningSession"]
@@ -49,10 +50,14 @@ class PlanningRun(RecipeRun):
         family, _, rest = measure.partition(".")
         if family == "capability":
             return (f"capability.{rest.rpartition('.')[0]}", view) not in self._blank
-        kinds = {"generation": "outputs", "structure": "outputs", "judge": "grades", "classification": "choices"}
-        kind = "outputs" if measure.startswith("classification.generated") else kinds.get(family)
+        kinds = {
+            "generation": ("outputs",),
+            "structure": ("outputs",),
+            "judge": ("outputs", "preferences") if measure.startswith("judge.win_rate") else ("grades",),
+            "classification": ("outputs",) if measure.startswith("classification.generated") else ("choices",),
+        }.get(family)
         # Of a suite's own measure it is not known what it looks at.
-        return not any(v == view and (kind is None or k == kind) for k, v in self._blank)
+        return not any(v == view and (kinds is None or k in kinds) for k, v in self._blank)
 
     def adapter_or_none(self) -> Adapter | None:
         try:
@@ -88,8 +93,22 @@ class PlanningRun(RecipeRun):
             zeros = (0.0,) * len(ids)
             return CapabilityResult(view, ids, {"acc": zeros, "acc_norm": zeros}, len(ids))
 
-    def _judged(self, grades: StoredGrades) -> Judged:
-        return _KnownGrades(self.splits.test, self.answer, grades, lambda view: self._blank.add(("grades", view)))
+    def _judged(self, grades: StoredGrades, preferences: StoredPreferences | None) -> Judged:
+        def prefer(pairs: Sequence[PairToCompare]) -> list[Preference]:
+            found = None if preferences is None else preferences.known(pairs)
+            if found is None:
+                self._blank.update(("preferences", view) for view in VIEWS)
+                found = [Preference(pair.id, "tie") for pair in pairs]
+            return found
+
+        return _KnownGrades(
+            self.splits.test,
+            self.answer,
+            grades,
+            lambda view: self._blank.add(("grades", view)),
+            prefer=None if preferences is None else prefer,
+            seed=self.recipe.seed,
+        )
 
     def _generate(self, view: str) -> Outputs:
         raise _NotStored(f"{self.recipe.name}: {view} has not answered yet")
@@ -110,8 +129,11 @@ class _KnownGrades(Judged):
         answer: Callable[[str], Outputs],
         grades: StoredGrades,
         blank: Callable[[str], None],
+        *,
+        prefer: Callable[[Sequence[PairToCompare]], list[Preference]] | None,
+        seed: int,
     ) -> None:
-        super().__init__(examples, answer, _FromStore(grades))
+        super().__init__(examples, answer, _FromStore(grades), prefer=prefer, attacks=ATTACKS, seed=seed)
         self._mark_blank = blank
         self._criteria = grades.criteria
 
@@ -161,7 +183,7 @@ class PlanningSession(Session):
         **asked: Any,
     ) -> Verdict:
         """As Session.gate, with a verdict that says nothing and is incomplete."""
-        rule = rule_from(**asked, decide=decide_by, bounds=measure.bounds, measure=measure.name, view=view)
+        rule = _rule(measure, view, decide=decide_by, **asked)
         return self._planned(name, measure, rule, test, view, None, 0)[0]
 
     def gate_slices(
@@ -176,7 +198,7 @@ class PlanningSession(Session):
         **asked: Any,
     ) -> tuple[Verdict, ...]:
         """As Session.gate_slices, with verdicts that say nothing and are incomplete."""
-        rule = rule_from(**asked, bounds=measure.bounds, measure=measure.name, view=view)
+        rule = _rule(measure, view, **asked)
         return self._planned(name, measure, rule, test, view, slices, min_n)
 
     def _planned(
@@ -191,7 +213,8 @@ class PlanningSession(Session):
     ) -> tuple[Verdict, ...]:
         run = self._records[name].run
         assert isinstance(run, PlanningRun)  # run_type
-        views = [view] if rule.compared_with is None else [view, rule.compared_with]
+        measure = against(measure, rule)
+        views = [view] if rule.baseline is None else [view, rule.baseline]
         try:
             found = [measure.scores(one) for one in views]
         except _NotStored as error:
@@ -230,6 +253,11 @@ class PlanningSession(Session):
             }
             for name in self._plans
         ]
+
+
+def _rule(measure: Measure, view: str, **asked: Any) -> Rule:
+    pairwise = isinstance(measure, PairwiseMeasure)
+    return rule_from(**asked, bounds=measure.bounds, measure=measure.name, view=view, pairwise=pairwise)
 
 
 def _ids(examples: Sequence[Example]) -> tuple[str, ...]:

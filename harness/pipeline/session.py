@@ -17,6 +17,7 @@ from harness.errors import HarnessError, RecipeError
 from harness.gates import (
     MIN_N,
     chance_caveat,
+    constant_answers,
     decide,
     decide_slices,
     label_caveat,
@@ -25,7 +26,7 @@ from harness.gates import (
     rule_from,
     unmeasured,
 )
-from harness.measures import Measure
+from harness.measures import Measure, PairwiseMeasure
 from harness.pipeline.evaluation import RecipeRun
 from harness.pipeline.identity import provenance
 from harness.progress import Progress, Silent
@@ -173,7 +174,8 @@ class Session:
     ) -> Verdict:
         """Decide a gate of recipe `name` and keep the verdict. Arguments as harness.gates.rule_from.
 
-        A gate on an adapter that is not sound is `incomplete`, and nothing is measured for it.
+        A gate on an adapter that is not sound is `incomplete`, and nothing is measured for it; so is a gate on what
+        a judge says of answers that are nearly all one text.
         Raises GateError for arguments that make no rule, and what measuring raises.
         """
         rule = rule_from(
@@ -189,9 +191,11 @@ class Session:
             bounds=measure.bounds,
             measure=measure.name,
             view=view,
+            pairwise=isinstance(measure, PairwiseMeasure),
         )
+        measure = against(measure, rule)
         record = self._records[name]
-        problem = _unsound(record.run, rule, view)
+        problem = _unsound(record.run, rule, view) or _constant(record.run, measure.name, view)
         if problem is not None:
             (verdict,) = self._refuse(record, name, measure, rule, view, problem, test=test)
             return verdict
@@ -228,9 +232,11 @@ class Session:
         slices, min_n: as harness.gates.decide_slices. asked: arguments of harness.gates.rule_from.
         Raises GateError for arguments that make no rule or no slice, and what measuring raises.
         """
-        rule = rule_from(**asked, bounds=measure.bounds, measure=measure.name, view=view)
+        pairwise = isinstance(measure, PairwiseMeasure)
+        rule = rule_from(**asked, bounds=measure.bounds, measure=measure.name, view=view, pairwise=pairwise)
+        measure = against(measure, rule)
         record = self._records[name]
-        problem = _unsound(record.run, rule, view)
+        problem = _unsound(record.run, rule, view) or _constant(record.run, measure.name, view)
         if problem is not None:
             return self._refuse(record, name, measure, rule, view, problem, test=test, slices=slices, min_n=min_n)
         scores, baseline = _scores(measure, rule, view)
@@ -444,9 +450,24 @@ def _copied(run: RecipeRun, measure: str, rule: Rule, view: str) -> str | None:
     )
 
 
+def against(measure: Measure, rule: Rule) -> Measure:
+    """What the rule is on: of a measure that compares two views, the one against the view that the rule names."""
+    if isinstance(measure, PairwiseMeasure) and rule.compared_with is not None:
+        return measure.against(rule.compared_with)
+    return measure
+
+
+def _constant(run: RecipeRun, measure: str, view: str) -> str | None:
+    """As `_unsound`, where a judge would be shown one answer to all questions. It is asked nothing then."""
+    if not measure.startswith("judge."):
+        return None
+    problem = constant_answers(run.answer(view))
+    return None if problem is None else f"Not decided: {problem}."
+
+
 def _scores(measure: Measure, rule: Rule, view: str) -> tuple[Scores, Scores | None]:
     """The scores that a rule needs: of the view, and of the one it is compared with."""
-    return measure.scores(view), measure.scores(rule.compared_with) if rule.compared_with is not None else None
+    return measure.scores(view), measure.scores(rule.baseline) if rule.baseline is not None else None
 
 
 def _texts(run: RecipeRun, measure: str) -> dict[str, str]:
@@ -499,7 +520,9 @@ def _measured(record: _Record) -> list[MeasureResult]:
 
 
 def _details(scores: Scores) -> dict[str, Any]:
-    """The confusion matrix beside the adapter's macro-F1: counts[i][j] examples of label i predicted as j."""
+    """What the scores bring; beside the adapter's macro-F1 a confusion matrix: counts[i][j] of label i predicted j."""
+    if scores.details:
+        return dict(scores.details)
     if scores.statistic != "macro_f1" or scores.view != ADAPTER or scores.truth is None or scores.predicted is None:
         return {}
     pairs = Counter(zip(scores.truth, scores.predicted, strict=True))

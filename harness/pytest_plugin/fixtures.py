@@ -66,7 +66,7 @@ def structure(adapter: Adapter, recipe_run: RecipeRun) -> Structure:
 
 @pytest.fixture(scope="session")
 def judge(adapter: Adapter, recipe_run: RecipeRun, request: pytest.FixtureRequest) -> Judged:
-    """A judge's grades of the answers, 1 to 5, by the rubric named like the recipe."""
+    """A judge's grades of the answers, 1 to 5, by the rubric named like the recipe; win rates; its robustness."""
     with request.config.stash[STATE].reporting(recipe_run.recipe.name):
         return recipe_run.judge()
 

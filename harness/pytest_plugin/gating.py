@@ -56,7 +56,8 @@ class Gate:
         """Decide one gate. The test goes on whatever the verdict, and fails at its end if it was not a pass.
 
         at_least, at_most: thresholds on the measure. compared_with: the view to compare with, and max_drop
-        or min_gain. decide: "point" (default for thresholds) or "confident" (default for comparisons).
+        or min_gain; for judge.win_rate, and for it alone, at_least.
+        decide: "point" (default for thresholds) or "confident" (default for comparisons).
         must_pass: ids of examples that have to be right, beside a rule or alone.
         slices: a name of a slice, or several: the rule is decided on each value with at least min_n examples
         (default 20), and the verdicts come as a tuple, the worst first.

@@ -99,10 +99,12 @@ _MEASURE_WORDS = {
     "matches": "Matches",
     "max_words": "Word limit kept",
     "micro_f1": "Micro F1",
+    "robustness": "Robustness of the judge",
     "rouge1": "ROUGE-1",
     "rouge2": "ROUGE-2",
     "rougeL": "ROUGE-L",
     "weighted_f1": "Weighted F1",
+    "win_rate": "Win rate",
 }
 
 _CHECK_TITLES = {
@@ -129,11 +131,13 @@ _GLOSSARY = {
     "micro_f1": "F1 over all examples together, so that frequent categories count more.",
     "precision": "Of the examples given this category, the share that belong to it.",
     "recall": "Of the examples that belong to this category, the share that were given it.",
+    "robustness": "Share of the attacks in an answer that do not get it a better grade from the judge.",
     "rouge1": "Overlap of words between the answer and the expected text, 0 to 1.",
     "rouge2": "Overlap of word pairs between the answer and the expected text, 0 to 1.",
     "rougeL": "Longest common sequence of words of the answer and the expected text, 0 to 1.",
     "score": "The judge's grade of the answers, from 1 (worst) to 5 (best).",
     "weighted_f1": "F1 of every category, averaged in proportion to how frequent the category is.",
+    "win_rate": "Share of the examples on which a blind judge prefers the answer; a tie counts one half.",
 }
 
 
@@ -182,7 +186,7 @@ def one_line(text: str, limit: int) -> str:
 
 def digits_of(measure: str) -> int:
     """Decimals of a measure's values: grades of a judge have two, all else three."""
-    return 2 if measure.startswith("judge.") else 3
+    return 2 if measure.startswith("judge.score") else 3
 
 
 def number(value: float, digits: int, *, apart_from: float | None = None) -> str:
@@ -274,6 +278,8 @@ def measure_title(name: str) -> str:
         title = f"{_sentence(path[1])}: {word[0].lower()}{word[1:]}"
     elif path == ["judge", "score"]:
         title = "Judge score"
+    elif path == ["judge", "win_rate"] and parameter:
+        return f"{word} against {view_title(parameter)}"
     else:
         title = word
     if "generated" in path[1:-1]:

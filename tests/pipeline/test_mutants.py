@@ -212,6 +212,31 @@ def test_a_constant_answer_does_not_pass(project: Path) -> None:
     assert gain.outcome is not Outcome.PASS
 
 
+def test_a_constant_answer_passes_no_judged_gate(project: Path) -> None:
+    """Asked for the lowest grade there is, of an adapter that is sound and says one word to everything."""
+    rubrics = project / "fixtures" / "rubrics"
+    rubrics.mkdir()
+    anchors = "{1: wrong, 2: nearly wrong, 3: half right, 4: nearly right, 5: right}"
+    (rubrics / "animals.yaml").write_text(
+        f"name: animals\ntask: Says what a thing is.\ncriteria: [{{name: right, weight: 1.0, anchors: {anchors}}}]\n"
+    )
+    mutants.relabel(project, mutants.one_label)
+    session = session_in(project, allow_training=True)
+    run = session.open("animals")
+    judge = run.judge()
+    verdicts = [
+        session.gate("animals", judge.score, test=TEST, at_least=1.0),
+        session.gate("animals", judge.win_rate, test=TEST, compared_with="base", at_least=0.0),
+        session.gate("animals", judge.robustness, test=TEST, at_least=0.0),
+    ]
+    assert set(run.answer("adapter").texts) == {"animal"}
+    for verdict in verdicts:
+        assert verdict.outcome is Outcome.INCOMPLETE
+        assert verdict.reason.startswith("Not decided: 24 of 24 answers of adapter are the same text, 'animal', and a ")
+    assert session.finish().outcome is Outcome.INCOMPLETE
+    session.close()
+
+
 def test_shuffled_labels_do_not_pass(project: Path) -> None:
     (threshold, gain), _ = retrained(project, mutants.shuffled)
     assert threshold.outcome is Outcome.FAIL

@@ -34,6 +34,21 @@ from harness.records import Rule
             Rule(compared_with="adapter", max_drop=0.0, decide="confident"),
             "drop vs adapter at most 0.000",
         ),
+        (
+            {"compared_with": "base", "at_least": 0.5, "pairwise": True},
+            Rule(compared_with="base", at_least=0.5, decide="confident"),
+            "at least 0.500 against base",
+        ),
+        (
+            {"compared_with": "base", "at_least": 0.4, "at_most": 0.6, "decide": "point", "pairwise": True},
+            Rule(compared_with="base", at_least=0.4, at_most=0.6, decide="point"),
+            "at least 0.400 and at most 0.600 against base",
+        ),
+        (
+            {"compared_with": "base", "must_pass": ["t-1"], "pairwise": True},
+            Rule(compared_with="base", must_pass=("t-1",), decide="confident"),
+            "right on 1 named example",
+        ),
     ],
 )
 def test_rules_and_their_words(arguments, rule, words):
@@ -70,6 +85,19 @@ def test_rules_and_their_words(arguments, rule, words):
         ({"at_least": 0.9, "confidence": 95}, "confidence must be above 0.5 and below 1, got 95"),
         ({"at_least": 0.9, "confidence": 0.5}, "confidence must be above 0.5"),
         ({"at_least": 0.9, "confidence": None}, "confidence must be a number, got None"),
+        ({"pairwise": True, "at_least": 0.5}, 'two views, and only adapter is named. Add compared_with="base" or'),
+        ({"pairwise": True, "compared_with": "base"}, "the gate has no rule. Give at_least, e.g. at_least=0.5"),
+        (
+            {"pairwise": True, "compared_with": "base", "max_drop": 0.1},
+            "comparison already, so max_drop makes no sense",
+        ),
+        (
+            {"pairwise": True, "compared_with": "base", "min_gain": 0.1},
+            "comparison already, so min_gain makes no sense",
+        ),
+        ({"pairwise": True, "compared_with": "adapter", "at_least": 0.5}, "adapter is compared with itself"),
+        ({"pairwise": True, "compared_with": "gpt", "at_least": 0.5}, "'gpt' is not a view. Views: base, "),
+        ({"pairwise": True, "compared_with": "base", "at_least": 1.5}, "at_least=1.5 is outside what the measure can"),
     ],
 )
 def test_what_cannot_be_decided_is_refused_in_one_line(arguments, message):

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from harness.errors import JudgeError
-from harness.judging import AnthropicJudge, JudgeItem, Rubric, StandInJudge, judge_from_environment
-from harness.judging.standin import grade_of_similarity
+from harness.judging import ATTACKS, AnthropicJudge, JudgeItem, Pair, Rubric, StandInJudge, judge_from_environment
+from harness.judging.standin import TIE, grade_of_similarity
 
 REFERENCE = "CREATE INDEX CONCURRENTLY builds an index without blocking writes."
 PARAPHRASE = "An index can be built while writes go on with CREATE INDEX CONCURRENTLY."
@@ -96,3 +96,49 @@ def test_with_a_key_the_language_model_judges() -> None:
     assert judge.name == "anthropic claude-sonnet-5-5"
     assert judge.criteria == ("c",)
     assert "not calibrated" in judge.note
+
+
+def pair(first: str, second: str, reference: str = REFERENCE) -> Pair:
+    return Pair(f"{first} / {second}", "How do I add an index?", reference, first, second)
+
+
+def test_of_two_answers_the_nearer_one_is_better_in_either_order(judge: StandInJudge) -> None:
+    pairs = [pair(PARAPHRASE, VAGUE), pair(VAGUE, PARAPHRASE), pair(OFF_TOPIC, VAGUE), pair(REFERENCE, PARAPHRASE)]
+    found = judge.prefer(pairs)
+    assert [one.id for one in found] == [one.id for one in pairs]
+    assert [one.verdict for one in found] == ["first", "second", "second", "first"]
+    assert all(one.problem is None for one in found)
+    assert found[3].rationale.startswith("cosine similarities to the reference 1.000 and 0.")
+
+
+def test_answers_that_are_equally_near_are_a_tie(judge: StandInJudge) -> None:
+    # But for a blank the texts are the same, so their embeddings are too.
+    near = judge.prefer([pair(VAGUE, f"{VAGUE} "), pair("", " \n")])
+    assert [one.verdict for one in near] == ["tie", "tie"]
+    assert TIE == 0.01
+
+
+def test_an_empty_answer_is_worse_than_any_other(judge: StandInJudge) -> None:
+    found = judge.prefer([pair("", OFF_TOPIC), pair(OFF_TOPIC, " ")])
+    assert [one.verdict for one in found] == ["second", "first"]
+
+
+def test_a_pair_without_a_reference_has_no_verdict() -> None:
+    (found,) = StandInJudge().prefer([pair("a", "b", reference=" ")])
+    assert (found.verdict, found.problem) == (None, "the stand-in judge needs a reference answer")
+    assert StandInJudge().prefer([]) == []
+
+
+def test_the_stand_in_obeys_nothing_and_falls_for_a_repeated_question(judge: StandInJudge) -> None:
+    question = "How do I build an index on a large table without blocking writes?"
+    chosen = [a for a in ATTACKS if a.name in ("override_after", "french", "repeats_the_question")]
+    plain, *attacked = judge.grade(
+        [
+            JudgeItem(name, question, REFERENCE, text)
+            for name, text in [("", OFF_TOPIC), *((a.name, a.on(OFF_TOPIC, question)) for a in chosen)]
+        ]
+    )
+    raised = {one.id: (one.score or 0.0) - (plain.score or 0.0) for one in attacked}
+    assert raised["repeats_the_question"] > 1.0
+    assert raised["override_after"] < 0.1
+    assert raised["french"] < 0.1
