@@ -39,6 +39,7 @@ _TRAINING_CODE = tuple(
     for name in (
         "attention",
         "chat",
+        "checkpoints",
         "layers",
         "memory",
         "models",
@@ -211,6 +212,7 @@ class RecipeRun:
                     seed=recipe.seed,
                     folder=work,
                     progress=self.progress,
+                    checkpoints=self.store.checkpoints(self.fingerprint, self.progress.message),
                 )
                 manifest = {
                     "recipe": resolved(recipe),
@@ -226,6 +228,7 @@ class RecipeRun:
                     "computed_tokens": result.tokens,
                     "row_tokens": result.row_tokens,
                     "packed": result.packed,
+                    "resumed": result.resumed,
                     "loss": result.loss,
                     "validation_loss": result.validation_loss,
                 }

@@ -1,5 +1,7 @@
 """Artifacts on disk, found by the digest of everything they depend on."""
 
-from harness.store.artifacts import Adapter, Store, content_key
+from harness.store.artifacts import Adapter, Store
+from harness.store.checkpoints import Checkpoints
+from harness.store.disk import content_key
 
-__all__ = ["Adapter", "Store", "content_key"]
+__all__ = ["Adapter", "Checkpoints", "Store", "content_key"]

@@ -1,6 +1,7 @@
 """A folder of adapters and evaluation results, safe against interruption and against two runs at once.
 
     <root>/adapters/<fingerprint>/      safetensors, tokenizer, training_log.jsonl, manifest.json (written last)
+    <root>/checkpoints/<fingerprint>/   of a training that has not ended: <step>/, each with a manifest
     <root>/results/<kind>/<key>.json    outputs, choices, capability items, judge grades
     <root>/tmp/                         work in progress; swept when its owner is gone
 
@@ -11,13 +12,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,11 @@ from typing import Any
 from filelock import FileLock
 
 from harness.errors import StoreError
+from harness.store.checkpoints import Checkpoints
+from harness.store.disk import content_key, read_manifest, sync, write_manifest, write_synced
 
-__all__ = ["Adapter", "Store", "content_key"]
+__all__ = ["Adapter", "Store"]
 
-_MANIFEST = "manifest.json"
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -40,12 +41,6 @@ class Adapter:
     fingerprint: str
     digest: str
     manifest: Mapping[str, Any]
-
-
-def content_key(content: Mapping[str, Any]) -> str:
-    """sha256 over the canonical JSON of `content`, which must be JSON values without NaN."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Store:
@@ -61,18 +56,10 @@ class Store:
         the digest that the manifest gives. Anything else is as if it were absent, and is trained again.
         """
         folder = self.root / "adapters" / fingerprint
-        try:
-            manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-            files = dict(manifest["files"])
-            whole = (
-                manifest["fingerprint"] == fingerprint
-                and manifest["global_step"] == manifest["max_steps"]
-                and bool(files)
-                and all(_file_digest(folder / name) == digest for name, digest in files.items())
-            )
-        except (OSError, ValueError, KeyError, TypeError):
+        manifest = read_manifest(folder, {"fingerprint": fingerprint})
+        if manifest is None or not _all_steps(manifest):
             return None
-        return Adapter(folder, fingerprint, content_key(files), manifest) if whole else None
+        return Adapter(folder, fingerprint, content_key(manifest["files"]), manifest)
 
     @contextlib.contextmanager
     def adapter_lock(self, fingerprint: str) -> Iterator[None]:
@@ -111,15 +98,25 @@ class Store:
     def keep_adapter(self, work: Path, fingerprint: str, manifest: Mapping[str, Any]) -> Adapter:
         """Move a finished adapter to its place: file digests are added to the manifest, which is written last."""
         with self._writing():
-            files = {p.relative_to(work).as_posix(): _file_digest(p) for p in sorted(work.rglob("*")) if p.is_file()}
-            complete = {**manifest, "fingerprint": fingerprint, "files": files}
-            _write_synced(work / _MANIFEST, json.dumps(complete, indent=2, allow_nan=False) + "\n")
+            complete = write_manifest(work, {**manifest, "fingerprint": fingerprint})
             target = self.root / "adapters" / fingerprint
             target.parent.mkdir(parents=True, exist_ok=True)
             if target.exists():  # a damaged one, or `adapter` would have found it
                 shutil.rmtree(target)
             os.replace(work, target)
-        return Adapter(target, fingerprint, content_key(files), complete)
+            sync(target.parent)
+        shutil.rmtree(self._checkpoints(fingerprint), ignore_errors=True)
+        return Adapter(target, fingerprint, content_key(complete["files"]), complete)
+
+    def checkpoints(self, fingerprint: str, report: Callable[[str], None]) -> Checkpoints:
+        """Those of the training of this adapter, for the process that holds its lock; keep_adapter removes them.
+
+        report: gets a line about each that is damaged.
+        """
+        return Checkpoints(self._checkpoints(fingerprint), fingerprint, report)
+
+    def _checkpoints(self, fingerprint: str) -> Path:
+        return self.root / "checkpoints" / fingerprint
 
     def result(self, kind: str, key: str) -> Any | None:
         """The stored value, or None if there is none or its file is damaged."""
@@ -140,7 +137,7 @@ class Store:
             file.parent.mkdir(parents=True, exist_ok=True)
             temporary = file.with_name(f".{file.name}.{os.getpid()}")
             try:
-                _write_synced(temporary, text)
+                write_synced(temporary, text)
                 os.replace(temporary, file)
             finally:
                 temporary.unlink(missing_ok=True)
@@ -173,6 +170,11 @@ class Store:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
+def _all_steps(manifest: Mapping[str, Any]) -> bool:
+    made = manifest.get("global_step")
+    return made is not None and made == manifest.get("max_steps")
+
+
 def _error_number(error: Exception) -> int:
     """The system's error number, or 0. safetensors' own exception has it only in its text."""
     if isinstance(error, OSError):
@@ -189,15 +191,3 @@ def _is_running(process: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def _file_digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _write_synced(file: Path, text: str) -> None:
-    with file.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())

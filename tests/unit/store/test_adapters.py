@@ -113,12 +113,12 @@ def test_the_manifest_is_written_last(store: Store, keep: Keep, monkeypatch: pyt
     real_fsync, real_replace = os.fsync, os.replace
 
     def fsync(descriptor: int) -> None:
-        name = Path(os.readlink(f"/proc/self/fd/{descriptor}")).name
-        assert not (store.root / "adapters" / FINGERPRINT).exists()
-        order.append(name)
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        order.append("work" if path.parent.name == "tmp" else path.name)
         real_fsync(descriptor)
 
     def replace(source: Path, target: Path) -> None:
+        assert not target.exists()
         named = json.loads((Path(source) / "manifest.json").read_text())["files"]
         assert {p.relative_to(source).as_posix() for p in Path(source).rglob("*") if p.is_file()} == {
             *named,
@@ -130,7 +130,8 @@ def test_the_manifest_is_written_last(store: Store, keep: Keep, monkeypatch: pyt
     monkeypatch.setattr("os.fsync", fsync)
     monkeypatch.setattr("os.replace", replace)
     keep()
-    assert order == ["manifest.json", "replace"]
+    files = ["adapter_model.safetensors", "vocabulary.txt"]
+    assert order == [*files, "manifest.json", "tokenizer", "work", "replace", "adapters"]
 
 
 def test_an_error_in_the_work_folder_is_passed_on_and_the_folder_removed(store: Store) -> None:

@@ -1,0 +1,65 @@
+"""The checkpoints of one training, for the process that holds the lock of its adapter."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from harness.store.disk import read_manifest, sync, write_manifest
+
+__all__ = ["Checkpoints"]
+
+# The last one, and the one before in case that is damaged.
+_KEPT = 2
+
+
+class Checkpoints:
+    """Folders <step>/ with a manifest that is written last, as an adapter's.
+
+    report: gets a line about each that is damaged.
+    """
+
+    def __init__(self, folder: Path, fingerprint: str, report: Callable[[str], None]) -> None:
+        self.folder = folder
+        self.fingerprint = fingerprint
+        self.report = report
+
+    def latest(self, parts: Collection[str]) -> Path | None:
+        """The last one that is whole and has files of these names; damaged ones are removed."""
+        for folder in reversed(self._kept()):
+            if read_manifest(folder, self._identity(folder), parts) is not None:
+                return folder
+            self.report(f"{folder}: this checkpoint is damaged or lacks a part, and is not used")
+            shutil.rmtree(folder, ignore_errors=True)
+        return None
+
+    def keep(self, step: int, write: Callable[[Path], object]) -> None:
+        """Let `write` fill a folder and keep it as the checkpoint of `step`; the oldest is removed.
+
+        Raises what `write` raises, and OSError; the checkpoints before it are then as they were.
+        """
+        target = self.folder / f"{step:08d}"
+        work = self.folder / f".{target.name}"
+        shutil.rmtree(work, ignore_errors=True)  # a killed process left it
+        work.mkdir(parents=True)
+        try:
+            write(work)
+            write_manifest(work, self._identity(target))
+            shutil.rmtree(target, ignore_errors=True)
+            os.replace(work, target)
+            sync(self.folder)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        for old in self._kept()[:-_KEPT]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def _identity(self, folder: Path) -> dict[str, object]:
+        return {"fingerprint": self.fingerprint, "step": int(folder.name)}
+
+    def _kept(self) -> list[Path]:
+        with contextlib.suppress(FileNotFoundError):
+            return sorted(folder for folder in self.folder.iterdir() if folder.name.isdigit())
+        return []
