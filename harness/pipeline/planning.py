@@ -16,7 +16,7 @@ from harness.errors import AdapterMissing, BaseModelError, HarnessError
 from harness.gates import MIN_N, Plan, in_words, plan_gate, plan_slices, rule_from
 from harness.judging import Answer, Grade
 from harness.measures import CapabilityResult, Judged, Measure
-from harness.pipeline.evaluation import RecipeRun
+from harness.pipeline.evaluation import Keep, RecipeRun
 from harness.pipeline.grading import StoredGrades
 from harness.pipeline.session import Session
 from harness.records import ADAPTER, Choices, Example, Outcome, Outputs, Rule, Verdict
@@ -91,10 +91,10 @@ class PlanningRun(RecipeRun):
     def _judged(self, grades: StoredGrades) -> Judged:
         return _KnownGrades(self.splits.test, self.answer, grades, lambda view: self._blank.add(("grades", view)))
 
-    def _generate(self, view: str) -> Outputs:
+    def _generate(self, view: str, examples: Sequence[Example], keep: Keep) -> None:
         raise _NotStored(f"{self.recipe.name}: {view} has not answered yet")
 
-    def _score(self, view: str) -> Choices:
+    def _score(self, view: str, examples: Sequence[Example], keep: Keep) -> None:
         raise _NotStored(f"{self.recipe.name}: {view} has not scored the labels yet")
 
     def _run_capability(self, name: str, view: str) -> CapabilityResult:

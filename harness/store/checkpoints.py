@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import uuid
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from harness.store.disk import read_manifest, sync, write_manifest
+from harness.store.disk import DamagedError, read_manifest, sync, write_manifest
 
 __all__ = ["Checkpoints"]
 
@@ -30,10 +31,13 @@ class Checkpoints:
     def latest(self, parts: Collection[str]) -> Path | None:
         """The last one that is whole and has files of these names; damaged ones are removed."""
         for folder in reversed(self._kept()):
-            if read_manifest(folder, self._identity(folder), parts) is not None:
+            try:
+                read_manifest(folder, self._identity(folder), parts)
+            except DamagedError as damage:
+                self.report(f"{folder}: this checkpoint is not used ({damage})")
+                shutil.rmtree(folder, ignore_errors=True)
+            else:
                 return folder
-            self.report(f"{folder}: this checkpoint is damaged or lacks a part, and is not used")
-            shutil.rmtree(folder, ignore_errors=True)
         return None
 
     def keep(self, step: int, write: Callable[[Path], object]) -> None:
@@ -42,9 +46,11 @@ class Checkpoints:
         Raises what `write` raises, and OSError; the checkpoints before it are then as they were.
         """
         target = self.folder / f"{step:08d}"
-        work = self.folder / f".{target.name}"
-        shutil.rmtree(work, ignore_errors=True)  # a killed process left it
-        work.mkdir(parents=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for left in self.folder.glob(".*"):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        work = self.folder / f".{uuid.uuid4().hex}"
+        work.mkdir()
         try:
             write(work)
             write_manifest(work, self._identity(target))

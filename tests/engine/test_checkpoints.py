@@ -215,16 +215,18 @@ def test_a_checkpoint_has_every_part_and_no_pickle_of_arguments(stopped: Path) -
 
 
 @pytest.mark.parametrize("part", PARTS)
-@pytest.mark.parametrize("damage", [flip, Path.unlink], ids=["one bit", "missing"])
+@pytest.mark.parametrize(
+    ("damage", "found"), [(flip, "is not as it was written"), (Path.unlink, "cannot be read")], ids=["bit", "missing"]
+)
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(
-    stopped: Path, tmp_path: Path, part: str, damage: Callable[[Path], object]
+    stopped: Path, tmp_path: Path, part: str, damage: Callable[[Path], object], found: str
 ) -> None:
     place = Path(shutil.copytree(stopped / "checkpoints", tmp_path / "checkpoints"))
     damage(place / "00000002" / part)
     lines: list[str] = []
     latest = Checkpoints(place, FINGERPRINT, lines.append).latest(checkpoints_module._PARTS)
     assert latest == place / "00000001"
-    assert lines == [f"{place / '00000002'}: this checkpoint is damaged or lacks a part, and is not used"]
+    assert lines == [f"{place / '00000002'}: this checkpoint is not used ({part} {found})"]
     assert not (place / "00000002").exists()
 
 
