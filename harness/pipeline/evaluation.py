@@ -202,6 +202,7 @@ class RecipeRun:
             f"{recipe.name}: fine-tuning {self.base.name} on {len(splits.train)} examples "
             f"(fingerprint {self.fingerprint[:12]} is not in {self.store.root})"
         )
+        self.store.require_writable()
         loaded = self._load_base()
         try:
             with self.store.work_folder() as work:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -103,57 +102,42 @@ def test_a_killed_evaluation_asks_only_what_is_missing(project: Path) -> None:
     assert progress.totals == [("animals: base scores labels", 2 * (24 - known))]
     assert found.ids == expected.ids
     for row, other in zip(found.log_likelihoods, expected.log_likelihoods, strict=True):
-        assert row == pytest.approx(other, rel=1e-5)  # the batches were others
+        assert row == pytest.approx(other, rel=0.02)  # bfloat16, in other batches
     assert len(list(folder.iterdir())) == 1
 
 
-@pytest.fixture
-def write_protected(project: Path) -> Any:
-    """Makes the project's store one that this process can only read."""
-    privileged = os.getuid() == 0
-    store = project / ".harness"
-    folders = [store, *(path for path in store.rglob("*") if path.is_dir())]
-
-    def protect() -> None:
-        for folder in [store, *(path for path in store.rglob("*") if path.is_dir())]:
-            folder.chmod(0o555)
-        if privileged:
-            for parent in project.parents:
-                if parent.stat().st_uid == 0 and parent.name.startswith(("pytest-", "test_")):
-                    parent.chmod(0o755)
-            os.seteuid(65534)
-
-    yield protect
-    if privileged:
-        os.seteuid(0)
-    for folder in folders:
-        if folder.exists():
-            folder.chmod(0o755)
+def refuse_writes(project: Path, *folders: str) -> None:
+    """Everything is written by way of these folders; a file in their place refuses also a process with all rights."""
+    for name in folders:
+        folder = project / ".harness" / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.write_text("")
 
 
-def test_a_store_that_can_only_be_read_is_read(project: Path, loads: list[LoadedModel], write_protected: Any) -> None:
+def test_a_store_that_can_only_be_read_is_read(project: Path, loads: list[LoadedModel]) -> None:
     run = run_in(project)
     expected = run.score_choices("adapter")
     run.integrity()
     run.close()
+    refuse_writes(project, "tmp", "locks")
     before = sorted(path for path in (project / ".harness").rglob("*"))
-    write_protected()
     again = run_in(project)
     assert again.score_choices("adapter") == expected
     again.integrity()
     assert len(loads) == 1
     assert sorted(path for path in (project / ".harness").rglob("*")) == before
-    with pytest.raises(StoreError, match=r"\.harness: cannot be written \(Permission denied; .* --harness-store\.$"):
+    with pytest.raises(StoreError, match=r"\.harness: cannot be written \(File exists; .* --harness-store\.$"):
         again.answer("adapter")
     assert len(loads) == 1  # it is said before a model is loaded
 
 
+@pytest.mark.parametrize("folder", ["locks", "tmp"])
 def test_a_training_into_a_store_that_can_only_be_read_does_not_begin(
-    project: Path, loads: list[LoadedModel], write_protected: Any
+    project: Path, loads: list[LoadedModel], folder: str
 ) -> None:
     shutil.rmtree(project / ".harness" / "adapters")
-    write_protected()
-    with pytest.raises(StoreError, match=r"\.harness: cannot be written \(Permission denied; "):
+    refuse_writes(project, folder)
+    with pytest.raises(StoreError, match=r"\.harness: cannot be written \(File exists; "):
         run_in(project).adapter()
     assert loads == []
 
@@ -170,5 +154,5 @@ def test_a_damaged_adapter_is_trained_again_and_that_is_said(project: Path) -> N
     assert run.from_store is False
     said = "damaged (adapter_model.safetensors is not as it was written); it counts as absent and is made again"
     assert progress.lines[0] == f"{folder}: {said}"
-    assert sum("damaged" in line for line in progress.lines) == 1
+    assert sum(": damaged (" in line for line in progress.lines) == 1
     assert Store(project / ".harness").adapter(folder.name) == adapter

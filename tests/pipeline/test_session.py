@@ -348,7 +348,7 @@ def test_damaged_answers_are_asked_again_and_nothing_else(
 
     again = session_in(project, progress=Noting()).open("animals").score_choices("base")
     for found, expected in zip(again.log_likelihoods, first.log_likelihoods, strict=True):
-        assert found == pytest.approx(expected, rel=1e-5)  # it was computed in another batch
+        assert found == pytest.approx(expected, rel=0.02)  # bfloat16, in another batch
     assert asked == {"choices": lost}
     assert lines[0] == f"{file}: damaged; {24 - lost} answers in it are whole, the others are made again"
 
