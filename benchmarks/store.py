@@ -56,7 +56,7 @@ Row = tuple[str, str, str, str]
 
 
 def make_project(folder: Path, *, train: int, test: int, epochs: int) -> Path:
-    """The tiny project of the tests, in float32, with so many examples."""
+    """The tiny project of the tests, with so many examples."""
     sys.path.append(str(ROOT / "tests"))
     import tiny
 
@@ -66,9 +66,7 @@ def make_project(folder: Path, *, train: int, test: int, epochs: int) -> Path:
     project = tiny.save_project(folder / f"project-{train}-{test}", model, suite=_SUITE)
     (project / "pytest.ini").write_text("[pytest]\naddopts = -p no:cacheprovider\n", encoding="utf-8")
     recipe = project / "fixtures" / "recipes" / "animals.yaml"
-    text = recipe.read_text(encoding="utf-8").replace(
-        "quantization: {}", "quantization: {bnb_4bit_compute_dtype: float32}"
-    )
+    text = recipe.read_text(encoding="utf-8")
     recipe.write_text(re.sub(r"num_train_epochs: \d+", f"num_train_epochs: {epochs}", text), encoding="utf-8")
     for split, n in (("train", train), ("test", test)):
         tiny.write_rows(project / "fixtures" / "data" / f"{split}.jsonl", tiny.rows(split, n, seed=0))
@@ -281,6 +279,12 @@ def stored_lines(folder: Path) -> list[str]:
     ]
 
 
+def whole_run(folder: Path) -> Path:
+    """The project of folder/template after a run that nobody disturbed."""
+    interrupted("once", folder, 0, 0, library=None)
+    return folder / "project"
+
+
 def flipped(project: Path) -> list[Row]:
     """A bit of each byte of a stored adapter, of a set of answers and of a result, in turn."""
     from harness.store import Store
@@ -352,6 +356,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--runs", type=int, default=5, help="warm runs (5)")
     parser.add_argument("--kills", type=int, default=100, help="moments at which a run is killed (100)")
     parser.add_argument("--seed", type=int, default=0, help="of these moments (0)")
+    parser.add_argument("--only", choices=("edits", "kills", "full-disk", "writes", "flips"), help="one part (all)")
     parser.add_argument("--date", default=date.today().isoformat(), help="printed beside the figures (today)")
     chosen = parser.parse_args(argv)
     for name in ("runs", "kills"):
@@ -360,14 +365,22 @@ def main(argv: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="store-benchmark-") as temporary:
         folder = Path(temporary)
         try:
-            project = make_project(folder, train=96, test=24, epochs=2)
-            rows = once(project, chosen.runs)
-            small = make_project(folder, train=32, test=8, epochs=1)
-            small.rename(folder / "template")
-            rows.append(killed(folder, chosen.kills, chosen.seed))
-            rows.append(disk_full(folder))
-            rows.append(written_at_once(folder))
-            rows += flipped(folder / "project")
+            rows: list[Row] = []
+            if chosen.only in (None, "edits"):
+                rows += once(make_project(folder, train=96, test=24, epochs=2), chosen.runs)
+            # 4 steps and 8 examples for the kills; for each write a run of its own, so 2 steps and 4 examples.
+            if chosen.only in (None, "kills"):
+                make_project(folder, train=32, test=8, epochs=1).rename(folder / "template")
+                rows.append(killed(folder, chosen.kills, chosen.seed))
+                shutil.rmtree(folder / "template")
+            if chosen.only in (None, "full-disk", "flips"):
+                make_project(folder, train=16, test=4, epochs=1).rename(folder / "template")
+            if chosen.only in (None, "full-disk"):
+                rows.append(disk_full(folder))
+            if chosen.only in (None, "writes"):
+                rows.append(written_at_once(folder))
+            if chosen.only in (None, "flips"):
+                rows += flipped(whole_run(folder))
         except BenchmarkError as error:
             print(f"store.py: {error}", file=sys.stderr)
             return 1

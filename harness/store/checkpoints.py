@@ -41,7 +41,7 @@ class Checkpoints:
         return None
 
     def keep(self, step: int, write: Callable[[Path], object]) -> None:
-        """Let `write` fill a folder and keep it as the checkpoint of `step`; the oldest is removed.
+        """Let `write` fill a folder and keep it as the checkpoint of `step`; with the one before it, it is all that stays.
 
         Raises what `write` raises, and OSError; the checkpoints before it are then as they were.
         """
@@ -59,7 +59,8 @@ class Checkpoints:
             sync(self.folder)
         finally:
             shutil.rmtree(work, ignore_errors=True)
-        for old in self._kept()[:-_KEPT]:
+        past = [folder for folder in self._kept() if folder.name <= target.name]
+        for old in {*self._kept()} - {*past[-_KEPT:]}:  # later ones are of a course that was given up
             shutil.rmtree(old, ignore_errors=True)
 
     def _identity(self, folder: Path) -> dict[str, object]:

@@ -239,6 +239,15 @@ def test_a_checkpoint_that_was_written_without_a_part_is_not_used(tiny_model: Pa
     assert [step for step, _ in result.loss] == list(range(1, 9))
 
 
+def test_of_a_course_that_was_given_up_nothing_stays(tmp_path: Path) -> None:
+    """Its last checkpoint was not used, so the training began anew; the next one must not find that again."""
+    checkpoints = Checkpoints(tmp_path, FINGERPRINT, lambda line: None)
+    for step in (49, 50, 1, 2, 3):
+        checkpoints.keep(step, lambda folder: (folder / "optimizer.pt").write_text("moments"))
+        assert checkpoints.latest(["optimizer.pt"]) == tmp_path / f"{step:08d}"
+    assert sorted(folder.name for folder in tmp_path.iterdir()) == ["00000002", "00000003"]
+
+
 def test_a_checkpoint_of_another_device_is_not_used(stopped: Path, tmp_path: Path, tiny_model: Path) -> None:
     shutil.copytree(stopped / "checkpoints", tmp_path / "checkpoints")
     checkpoints = Checkpoints(tmp_path / "checkpoints", FINGERPRINT, lambda line: None)
