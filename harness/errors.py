@@ -5,7 +5,7 @@ HarnessError
 ├── DataError           a data set cannot be used; carries every problem found
 ├── BaseModelError      the base model is absent or cannot be loaded
 ├── TrainingError       training did not end as it should
-│   └── TrainingInterrupted   stopped by Ctrl-C or SIGTERM; nothing of it is used
+│   └── TrainingInterrupted   stopped by Ctrl-C or SIGTERM; the next run goes on from its checkpoint
 ├── AdapterMissing      no trained adapter, and training was not allowed
 ├── ScoringError        a model could not answer or score an example
 ├── CapabilityError     a capability task cannot be used
@@ -76,7 +76,7 @@ class TrainingError(HarnessError):
 
 
 class TrainingInterrupted(TrainingError):
-    """Training was stopped by Ctrl-C or SIGTERM; nothing of it is used."""
+    """Training was stopped by Ctrl-C or SIGTERM; no adapter was written, and the message says what was kept."""
 
 
 class AdapterMissing(HarnessError):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from harness.store.disk import write_manifest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,8 +25,8 @@ def adapter_folder(project: Path) -> Path:
 def reseal(folder: Path, **changes: Any) -> None:
     """Give the manifest the digests of the files as they are now, and `changes`."""
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in manifest["files"]}
-    (folder / "manifest.json").write_text(json.dumps({**manifest, "files": digests, **changes}), encoding="utf-8")
+    (folder / "manifest.json").unlink()
+    write_manifest(folder, {name: value for name, value in {**manifest, **changes}.items() if name != "digest"})
 
 
 def edit_weights(folder: Path, edit: Callable[[str, Tensor], tuple[str, Tensor]]) -> None:

@@ -30,12 +30,14 @@ def generate_answers(
     device: str,
     batch_size: int | None = None,
     progress: Callable[[int], None] | None = None,
+    answered: Callable[[str, str, bool], None] | None = None,
 ) -> Outputs:
     """What `model` answers to each example's messages; deterministic (greedy).
 
     An answer ends at the end of the assistant's turn; one that has not ended after max_new_tokens is kept and
     its id is in Outputs.truncated. batch_size: prompts at once, chosen for the device's memory if not given, and
-    halved where memory runs out. Raises DataError for a prompt that leaves no room for max_new_tokens.
+    halved where memory runs out. answered: called with an example's id, its answer and whether that was truncated,
+    batch by batch. Raises DataError for a prompt that leaves no room for max_new_tokens.
     """
     prompts = [prompt_tokens(tokenizer, example.messages) for example in examples]
     refuse_too_long(
@@ -71,6 +73,8 @@ def generate_answers(
             if end is None:
                 truncated.add(examples[index].id)
             texts[index] = tokenizer.decode(line[:end], skip_special_tokens=True).strip()
+            if answered is not None:
+                answered(examples[index].id, texts[index], end is None)
         if progress is not None:
             progress(len(indices))
 

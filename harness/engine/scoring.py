@@ -91,11 +91,13 @@ def score_continuations(
     device: torch.device | str,
     share: bool = True,
     progress: Callable[[int], None] | None = None,
+    scored: Callable[[int, ContinuationScore], None] | None = None,
 ) -> list[ContinuationScore]:
     """Scores in the order of `sequences`; see `pack` for budget and share.
 
     The budget is halved where memory runs out. progress: called with the number of sequences scored since its
-    last call. Raises ScoringError if memory does not suffice for one sequence.
+    last call. scored: called with each sequence's number and score as soon as there is one.
+    Raises ScoringError if memory does not suffice for one sequence.
     """
     scores: dict[int, ContinuationScore] = {}
 
@@ -107,9 +109,12 @@ def score_continuations(
                 raise RuntimeError("scores are computed without gradients")
             log_prob_list, likeliest_list = log_probs.tolist(), likeliest.tolist()
             for member, edges in row.members:
-                scores[indices[member]] = ContinuationScore(
+                found = ContinuationScore(
                     sum(log_prob_list[edge] for edge in edges), all(likeliest_list[edge] for edge in edges)
                 )
+                scores[indices[member]] = found
+                if scored is not None:
+                    scored(indices[member], found)
             if progress is not None:
                 progress(len(row.members))
 

@@ -30,6 +30,7 @@ from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from harness.engine.chat import refuse_too_long, training_sequences
+from harness.engine.checkpoints import Checkpoints, Counted, Saving
 from harness.engine.layers import join_adapters
 from harness.engine.memory import out_of_memory, release_memory, training_budget
 from harness.engine.models import PLAIN_BATCHES, LoadedModel, takes_rows
@@ -68,6 +69,7 @@ class TrainingResult:
 
     tokens: computed, with every shared prefix once; example_tokens: as if not. row_tokens: the most that were
     computed at once. packed: False where the model cannot take packed rows, and plain batches were computed.
+    resumed: the steps at which it went on from a checkpoint; all figures are of the whole training.
     """
 
     seconds: float
@@ -77,6 +79,7 @@ class TrainingResult:
     example_tokens: int
     row_tokens: int
     packed: bool
+    resumed: tuple[int, ...]
     loss: tuple[tuple[int, float], ...]
     validation_loss: tuple[tuple[int, float], ...]
 
@@ -91,11 +94,13 @@ def train_adapter(
     seed: int,
     folder: Path,
     progress: Progress,
+    checkpoints: Checkpoints | None = None,
 ) -> TrainingResult:
     """Fine-tune `loaded` and write adapter, tokenizer, chat template and training_log.jsonl into `folder`.
 
     lora, training: the recipe's blocks, keys as in LoraConfig and SFTConfig. The base model of `loaded` is
     changed in place; close it afterwards. The caller writes the manifest.
+    checkpoints: of this very training: it goes on from the last one to the weights that it would have had anyway.
     Raises DataError for an example longer than the context, TrainingInterrupted on Ctrl-C or SIGTERM, and
     TrainingError if a loss is not finite, memory runs out, or fewer steps were made than planned.
     """
@@ -108,8 +113,10 @@ def train_adapter(
         refuse_too_long(examples, [len(s.inputs) + 1 for s in sequences], limit, what)
 
     recorder = _Recorder(folder / "training_log.jsonl", progress)
-    started = time.monotonic()
+    saving = None
     with _quiet_libraries(), _interruptible() as interrupted:
+        if checkpoints is not None:
+            saving = Saving(checkpoints, recorder.log, stopping=lambda: bool(interrupted.signal), progress=progress)
         try:
             trainer = _RowTrainer(
                 model=loaded.model,
@@ -119,17 +126,19 @@ def train_adapter(
                 processing_class=loaded.tokenizer,
                 peft_config=LoraConfig(**{**lora, "task_type": "CAUSAL_LM"}),
                 data_collator=lambda rows: {"index": torch.tensor([row["index"] for row in rows])},
-                callbacks=[recorder, interrupted],
+                callbacks=[recorder, interrupted, *([] if saving is None else [saving])],
                 sequences=train_sequences,
                 validation=validation_sequences,
                 device=loaded.device,
                 progress=progress,
+                recorder=recorder,
+                saving=saving,
             )
             trainer.remove_callback(PrinterCallback)
             recorder.trainer = trainer
             if not trainer.share:
                 progress.message(PLAIN_BATCHES)
-            trainer.train()
+            trainer.train(resume_from_checkpoint=trainer.last_checkpoint())
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
@@ -139,10 +148,13 @@ def train_adapter(
             ) from error
     state = trainer.state
     if interrupted.signal is not None:
-        raise TrainingInterrupted(
-            f"Training was stopped by {interrupted.signal} at step {state.global_step} of {state.max_steps}; "
-            "nothing of it is used. Start the run again to train from the beginning."
-        )
+        kept = None if saving is None else saving.saved
+        where = f"Training was stopped by {interrupted.signal} at step {state.global_step} of {state.max_steps}"
+        if kept is None:
+            raise TrainingInterrupted(
+                f"{where}; nothing of it is used. Start the run again to train from the beginning."
+            )
+        raise TrainingInterrupted(f"{where}. Start the run again: it goes on from step {kept}.")
     if state.global_step != state.max_steps:
         raise TrainingError(
             f"Training ended at step {state.global_step} of {state.max_steps}; the adapter is not used."
@@ -152,13 +164,14 @@ def train_adapter(
     _sort_target_modules(folder / "adapter_config.json")
     loaded.tokenizer.save_pretrained(folder)
     return TrainingResult(
-        seconds=time.monotonic() - started,
+        seconds=recorder.seconds(),
         steps=state.global_step,
         max_steps=state.max_steps,
         tokens=trainer.computed_tokens,
         example_tokens=trainer.example_tokens,
         row_tokens=trainer.budget,
         packed=trainer.share,
+        resumed=trainer.resumed,
         loss=tuple(recorder.loss),
         validation_loss=tuple(recorder.validation_loss),
     )
@@ -200,12 +213,17 @@ class _RowTrainer(SFTTrainer):
         validation: Sequence[TokenSequence],
         device: str,
         progress: Progress,
+        recorder: _Recorder,
+        saving: Saving | None,
         **arguments: Any,
     ) -> None:
         self.sequences = sequences
         self.validation = validation
         self.row_device = device
         self.progress = progress
+        self.recorder = recorder
+        self.saving = saving
+        self.resumed: tuple[int, ...] = ()
         self.computed_tokens = 0
         self.example_tokens = 0
         super().__init__(**arguments)
@@ -215,6 +233,32 @@ class _RowTrainer(SFTTrainer):
             self.model, self.longest, device, checkpointing=bool(self.model.is_activation_checkpointing)
         )
         self.share = takes_rows(self.model)
+
+    def last_checkpoint(self) -> str | None:
+        """The checkpoint to go on from; what was counted up to it is taken over."""
+        last = None if self.saving is None else self.saving.last(self.row_device, scaled=self.args.fp16)
+        if last is None:
+            return None
+        folder, counted = last
+        self.computed_tokens, self.example_tokens = counted.computed_tokens, counted.example_tokens
+        self.budget = counted.row_tokens
+        step = self.recorder.go_on(counted.seconds)
+        self.resumed = (*counted.resumed, step)
+        self.progress.message(f"training goes on from its checkpoint of step {step}")
+        return str(folder)
+
+    def _save_checkpoint(self, *_: Any) -> None:
+        """In place of TRL's, which writes a model card and pickles of its arguments besides."""
+        if self.saving is not None:
+            counted = Counted(
+                device=self.row_device,
+                seconds=self.recorder.seconds(),
+                computed_tokens=self.computed_tokens,
+                example_tokens=self.example_tokens,
+                row_tokens=self.budget,
+                resumed=self.resumed,
+            )
+            self.saving.save(self, counted)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
@@ -305,12 +349,23 @@ class _Recorder(TrainerCallback):
         self.trainer: _RowTrainer | None = None
         self.started = time.monotonic()
 
+    def seconds(self) -> float:
+        """Since the training began, without those between a checkpoint and going on from it."""
+        return time.monotonic() - self.started
+
+    def go_on(self, seconds: float) -> int:
+        """Take over the log that is there already, of so many seconds; returns its last step."""
+        self.started -= seconds
+        lines = [json.loads(line) for line in self.log.read_text(encoding="utf-8").splitlines()]
+        self.loss = [(line["step"], line["loss"]) for line in lines if "loss" in line]
+        self.validation_loss = [(line["step"], line["eval_loss"]) for line in lines if "eval_loss" in line]
+        return int(lines[-1]["step"])
+
     def on_train_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
-        self.started = time.monotonic()
         self.progress.start("training", state.max_steps)
 
     def on_log(self, _args: Any, state: Any, _control: Any, logs: dict[str, float], **_: Any) -> None:
-        line = {"step": state.global_step, "seconds": round(time.monotonic() - self.started, 3), **logs}
+        line = {"step": state.global_step, "seconds": round(self.seconds(), 3), **logs}
         with self.log.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({k: _finite(v) for k, v in line.items()}) + "\n")
         for key, curve in (("loss", self.loss), ("eval_loss", self.validation_loss)):
@@ -326,7 +381,7 @@ class _Recorder(TrainerCallback):
             curve.append((state.global_step, value))
 
     def on_step_end(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
-        seconds = time.monotonic() - self.started
+        seconds = self.seconds()
         tokens = self.trainer.example_tokens if self.trainer is not None else 0
         loss = f"loss {self.loss[-1][1]:.3f}, " if self.loss else ""
         self.progress.advance(state.global_step, f"{loss}{tokens / max(seconds, 1e-9):,.0f} tokens/s")

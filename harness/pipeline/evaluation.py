@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -31,15 +31,18 @@ from harness.store import Adapter, Store, content_key
 if TYPE_CHECKING:
     from harness.engine.models import LoadedModel
 
-__all__ = ["RecipeRun", "Splits"]
+__all__ = ["Keep", "RecipeRun", "Splits"]
 
 T = TypeVar("T")
+Keep = Callable[[str, Any], None]
+"""Takes an example's id and its answer, as JSON values."""
 
 _TRAINING_CODE = tuple(
     f"engine/{name}.py"
     for name in (
         "attention",
         "chat",
+        "checkpoints",
         "layers",
         "memory",
         "models",
@@ -200,6 +203,7 @@ class RecipeRun:
             f"{recipe.name}: fine-tuning {self.base.name} on {len(splits.train)} examples "
             f"(fingerprint {self.fingerprint[:12]} is not in {self.store.root})"
         )
+        self.store.require_writable()
         loaded = self._load_base()
         try:
             with self.store.work_folder() as work:
@@ -212,6 +216,7 @@ class RecipeRun:
                     seed=recipe.seed,
                     folder=work,
                     progress=self.progress,
+                    checkpoints=self.store.checkpoints(self.fingerprint),
                 )
                 manifest = {
                     "recipe": resolved(recipe),
@@ -227,6 +232,7 @@ class RecipeRun:
                     "computed_tokens": result.tokens,
                     "row_tokens": result.row_tokens,
                     "packed": result.packed,
+                    "resumed": result.resumed,
                     "loss": result.loss,
                     "validation_loss": result.validation_loss,
                 }
@@ -291,6 +297,7 @@ class RecipeRun:
 
     def _base_loaded(self) -> LoadedModel:
         if self._loaded is None:
+            self.store.require_writable()  # a model is loaded for what has to be kept
             self._loaded = self._load_base()
             self._say_if_plain(self._loaded)
         return self._loaded
@@ -327,29 +334,24 @@ class RecipeRun:
     def answer(self, view: str) -> Outputs:
         """The view's greedy answers to the test examples."""
         if view not in self.outputs:
-            self.outputs[view] = self._stored(
-                "outputs",
-                {**self._asked(view), "max_new_tokens": self.recipe.evaluation.max_new_tokens},
-                lambda: self._generate(view),
-                lambda o: {"ids": o.ids, "texts": o.texts, "truncated": sorted(o.truncated)},
-                lambda v: Outputs(view, tuple(v["ids"]), tuple(v["texts"]), frozenset(v["truncated"])),
+            examples = self.examples(view)
+            asked = {"max_new_tokens": self.recipe.evaluation.max_new_tokens}
+            found = self._by_example("outputs", view, asked, examples, self._generate)
+            self.outputs[view] = Outputs(
+                view,
+                tuple(e.id for e in examples),
+                tuple(found[e.id][0] for e in examples),
+                frozenset(e.id for e in examples if found[e.id][1]),
             )
         return self.outputs[view]
 
     def score_choices(self, view: str) -> Choices:
         """The view's log-likelihood of every label after every test example's prompt."""
         if view not in self.choices:
-            self.choices[view] = self._stored(
-                "choices",
-                {**self._asked(view), "options": self.recipe.data.labels},
-                lambda: self._score(view),
-                lambda c: {"ids": c.ids, "options": c.options, "log_likelihoods": c.log_likelihoods},
-                lambda v: Choices(
-                    view,
-                    tuple(v["ids"]),
-                    tuple(v["options"]),
-                    tuple(tuple(row) for row in v["log_likelihoods"]),
-                ),
+            examples, labels = self.examples(view), self.recipe.data.labels
+            found = self._by_example("choices", view, {"options": labels}, examples, self._score)
+            self.choices[view] = Choices(
+                view, tuple(e.id for e in examples), tuple(labels), tuple(tuple(found[e.id]) for e in examples)
             )
         return self.choices[view]
 
@@ -366,12 +368,11 @@ class RecipeRun:
             turns.append(Message("assistant", shot.expected))
         return tuple(_with_turns(example, turns) for example in self.splits.test)
 
-    def _generate(self, view: str) -> Outputs:
+    def _generate(self, view: str, examples: Sequence[Example], keep: Keep) -> None:
         from harness.engine.generation import generate_answers
 
-        examples = self.examples(view)
         with self._model(view) as (loaded, model), self._counted(f"{view} answers", len(examples)) as count:
-            return generate_answers(
+            generate_answers(
                 model,
                 loaded.tokenizer,
                 examples,
@@ -380,17 +381,18 @@ class RecipeRun:
                 context_length=loaded.context_length,
                 device=loaded.device,
                 progress=count,
+                answered=lambda example_id, text, truncated: keep(example_id, (text, truncated)),
             )
 
-    def _score(self, view: str) -> Choices:
+    def _score(self, view: str, examples: Sequence[Example], keep: Keep) -> None:
         from harness.engine.choices import score_options
 
-        examples, labels = self.examples(view), self.recipe.data.labels
+        labels = self.recipe.data.labels
         with (
             self._model(view) as (loaded, model),
             self._counted(f"{view} scores labels", len(examples) * len(labels)) as count,
         ):
-            return score_options(loaded, model, examples, labels, view=view, progress=count)
+            score_options(loaded, model, examples, labels, view=view, progress=count, answered=keep)
 
     # Measures
 
@@ -476,9 +478,34 @@ class RecipeRun:
             "code": code_digest("engine"),
         }
 
-    def _asked(self, view: str) -> dict[str, Any]:
-        prompts = [[e.id, [[m.role, m.content] for m in e.messages]] for e in self.examples(view)]
-        return {"prompts": content_key({"prompts": prompts}), **self._model_key(view)}
+    def _by_example(
+        self,
+        kind: str,
+        view: str,
+        asked: Mapping[str, Any],
+        examples: Sequence[Example],
+        ask: Callable[[str, Sequence[Example], Keep], None],
+    ) -> dict[str, Any]:
+        """Example id -> what `view` answered, from the store where that is known.
+
+        asked: what decides an answer beside the model and the example's own messages. ask: called with the view and
+        the examples that are not known, hands out each answer as it comes, and so it is kept.
+        """
+        stored = self.store.answers(kind, content_key({**asked, **self._model_key(view)}))
+        known = stored.read()
+        keys = {e.id: content_key({"messages": [[m.role, m.content] for m in e.messages]}) for e in examples}
+        values = {example_id: known[key] for example_id, key in keys.items() if key in known}
+        missing = [example for example in examples if example.id not in values]
+        if missing:
+            with stored.adding() as add:
+
+                def keep(example_id: str, value: Any) -> None:
+                    values[example_id] = value
+                    if _finite(value):  # NaN makes a gate incomplete; it is measured again rather than remembered
+                        add(keys[example_id], value)
+
+                ask(view, missing, keep)
+        return values
 
     def _stored(
         self,

@@ -16,7 +16,7 @@ from harness.errors import AdapterMissing, BaseModelError, HarnessError
 from harness.gates import MIN_N, Plan, in_words, plan_gate, plan_slices, rule_from
 from harness.judging import ATTACKS, Answer, Grade, PairToCompare, Preference
 from harness.measures import CapabilityResult, Judged, Measure, PairwiseMeasure
-from harness.pipeline.evaluation import RecipeRun
+from harness.pipeline.evaluation import Keep, RecipeRun
 from harness.pipeline.grading import StoredGrades
 from harness.pipeline.preferring import StoredPreferences
 from harness.pipeline.session import Session, against
@@ -110,10 +110,10 @@ class PlanningRun(RecipeRun):
             seed=self.recipe.seed,
         )
 
-    def _generate(self, view: str) -> Outputs:
+    def _generate(self, view: str, examples: Sequence[Example], keep: Keep) -> None:
         raise _NotStored(f"{self.recipe.name}: {view} has not answered yet")
 
-    def _score(self, view: str) -> Choices:
+    def _score(self, view: str, examples: Sequence[Example], keep: Keep) -> None:
         raise _NotStored(f"{self.recipe.name}: {view} has not scored the labels yet")
 
     def _run_capability(self, name: str, view: str) -> CapabilityResult:

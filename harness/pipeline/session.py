@@ -141,7 +141,7 @@ class Session:
             recipe = self.load(name)
             run = self.run_type(
                 recipe,
-                store=Store(self.places.store),
+                store=Store(self.places.store, self.progress.message),
                 progress=self.progress,
                 device=self.device,
                 allow_training=self.allow_training,

@@ -144,7 +144,7 @@ RENAMED: Mapping[Block, Mapping[str, str]] = {
 
 _STORE = "the harness keeps adapters in its own store (--harness-store)"
 _REPORT = "the harness writes its own log and report"
-_RESUME = "an interrupted training is never continued, it starts again"
+_RESUME = "the harness makes checkpoints and goes on from them itself"
 _EVALUATION = "the harness computes the validation loss itself, after each epoch"
 _LAST = "the adapter after the last step is the one that is measured"
 _LAYOUT = "the harness lays examples out in batches itself"

@@ -1,5 +1,8 @@
 """Artifacts on disk, found by the digest of everything they depend on."""
 
-from harness.store.artifacts import Adapter, Store, content_key
+from harness.store.answers import StoredAnswers
+from harness.store.artifacts import Adapter, Store
+from harness.store.checkpoints import Checkpoints
+from harness.store.disk import content_key
 
-__all__ = ["Adapter", "Store", "content_key"]
+__all__ = ["Adapter", "Checkpoints", "Store", "StoredAnswers", "content_key"]

@@ -51,7 +51,17 @@ def test_choices_are_plain_log_likelihoods(tiny_loaded: LoadedModel) -> None:
     """Of the option and the end of its turn, each in a forward pass of its own."""
     tokenizer, asked = tiny_loaded.tokenizer, examples()
     counted: list[int] = []
-    choices = score_options(tiny_loaded, tiny_loaded.model, asked, OPTIONS, view="base", progress=counted.append)
+    answered: dict[str, tuple[float, ...]] = {}
+    choices = score_options(
+        tiny_loaded,
+        tiny_loaded.model,
+        asked,
+        OPTIONS,
+        view="base",
+        progress=counted.append,
+        answered=lambda example, row: answered.setdefault(example, row),
+    )
+    assert answered == dict(zip(choices.ids, choices.log_likelihoods, strict=True))
     assert choices.view == "base"
     assert choices.ids == tuple(example.id for example in asked)
     assert choices.options == OPTIONS
@@ -138,7 +148,16 @@ def test_answers_are_those_of_plain_greedy_decoding(sometimes_ending: LoadedMode
     assert len({text for text, _ in expected}) > 5
     for batch_size in (1, 3, 16):
         counted: list[int] = []
-        outputs = generate(loaded, asked, batch_size=batch_size, progress=counted.append)
+        answered: list[tuple[str, str, bool]] = []
+        outputs = generate(
+            loaded,
+            asked,
+            batch_size=batch_size,
+            progress=counted.append,
+            answered=lambda *one: answered.append(one),  # noqa: B023 (called within this pass)
+        )
+        found = zip(outputs.ids, outputs.texts, strict=True)
+        assert sorted(answered) == sorted((i, text, i in outputs.truncated) for i, text in found)
         assert outputs.ids == tuple(example.id for example in asked)
         assert outputs.texts == tuple(text for text, _ in expected)
         assert outputs.truncated == truncated

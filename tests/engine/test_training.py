@@ -21,7 +21,6 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from trl import SFTConfig, SFTTrainer
 
-import harness.engine.training as training_module
 from harness.engine.chat import training_sequences
 from harness.engine.models import PLAIN_BATCHES, LoadedModel, load_base, load_tokenizer
 from harness.engine.packing import Row, pack
@@ -114,7 +113,9 @@ def test_adapter_folder_is_complete(tiny_model: Path, tmp_path: Path) -> None:
         "chat_template.jinja",
         "training_log.jsonl",
     } <= names
-    assert not any(name.endswith((".bin", ".pt")) for name in names)
+    # Nothing that runs code when it is read.
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {".safetensors", ".json", ".jsonl", ".jinja", ".md"}
     log = [json.loads(line) for line in (tmp_path / "training_log.jsonl").read_text().splitlines()]
     steps = [line["step"] for line in log if "loss" in line]
     assert steps == list(range(1, result.max_steps + 1))
@@ -245,24 +246,6 @@ def test_memory_for_less_than_the_longest_example_is_an_error(
     monkeypatch.setattr("harness.engine.training.batch_log_probs", no_memory)
     with pytest.raises(TrainingError, match=r"ran out of memory with rows of \d+ tokens, as many as the longest"):
         train(load_base(tiny_model, FLOAT32, "cpu"), tmp_path)
-
-
-def test_a_training_resumed_from_a_checkpoint_ends_in_the_same_weights(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The harness trains from the beginning; the trainer still resumes, as any SFTTrainer."""
-    saving = {**training_module._FIXED_ARGUMENTS, "save_strategy": "steps", "save_steps": 3}
-    monkeypatch.setattr(training_module, "_FIXED_ARGUMENTS", saving)
-    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
-    train(load_base(tiny_model, FLOAT32, "cpu"), whole)
-    checkpoint = str(whole / "trainer" / "checkpoint-3")
-    start = SFTTrainer.train
-    monkeypatch.setattr(SFTTrainer, "train", lambda trainer: start(trainer, resume_from_checkpoint=checkpoint))
-    result = train(load_base(tiny_model, FLOAT32, "cpu"), resumed)
-    assert [step for step, _ in result.loss] == [4, 5, 6, 7, 8]
-    expected = load_file(whole / "adapter_model.safetensors")
-    for name, weight in load_file(resumed / "adapter_model.safetensors").items():
-        assert torch.allclose(weight, expected[name], atol=1e-6), name
 
 
 def stock_tokens(tokenizer: Any, row: dict[str, Any]) -> dict[str, list[int]]:

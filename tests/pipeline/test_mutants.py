@@ -137,7 +137,7 @@ def test_an_unsound_adapter_is_incomplete_at_every_gate(
     assert run.outcome is Outcome.INCOMPLETE
     assert failed(run) == checks
     assert run.recipes[0].measures == ()  # nothing was measured
-    assert not (project / ".harness" / "results" / "choices").exists()
+    assert not (project / ".harness" / "answers" / "choices").exists()
     assert read_report(report_json(run)) == run
     assert "Integrity of the adapter" in report_html(run)
     assert "❌ Integrity of the adapter: " in summary_md(run)
@@ -156,7 +156,7 @@ def test_slices_of_an_unsound_adapter_are_incomplete_too(project: Path) -> None:
 def test_an_unsound_adapter_leaves_a_base_that_answers_as_before(project: Path) -> None:
     """PEFT has put its layers on the model when it refuses the weights."""
     expected = session_in(project).open("animals").score_choices("base").log_likelihoods
-    shutil.rmtree(project / ".harness" / "results")
+    shutil.rmtree(project / ".harness" / "answers")
     mutants.other_rank(mutants.adapter_folder(project))
     run = session_in(project).open("animals")
     assert [check.name for check in run.integrity() if not check.passed] == ["keys_loaded"]
@@ -252,7 +252,7 @@ def test_the_bases_answers_under_the_adapters_name_do_not_pass(project: Path) ->
     run = session_in(project).open("animals")
     run.integrity()
     run.score_choices("base")
-    folder = project / ".harness" / "results" / "choices"
+    folder = project / ".harness" / "answers" / "choices"
     (base,) = folder.iterdir()
     run.score_choices("adapter")
     run.close()

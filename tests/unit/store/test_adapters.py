@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from harness.errors import StoreError
-from harness.store import Adapter, Store
+from harness.store import Adapter, Store, content_key
 
 FINGERPRINT = "ab" * 32
 Keep = Callable[..., Adapter]
@@ -27,7 +27,8 @@ def test_a_kept_adapter_is_found(store: Store, keep: Keep) -> None:
     assert (found.folder / "adapter_model.safetensors").read_text() == "weights"
     assert found.manifest["global_step"] == found.manifest["max_steps"] == 4
     assert set(found.manifest["files"]) == {"adapter_model.safetensors", "tokenizer/vocabulary.txt"}
-    assert not any((store.root / "tmp").iterdir())
+    assert not list((store.root / "checkpoints").glob("*"))
+    assert [path.name for path in (store.root / "tmp").iterdir()] == ["folders.lock"]
 
 
 def test_nothing_is_made_before_something_is_kept(store: Store) -> None:
@@ -35,15 +36,29 @@ def test_nothing_is_made_before_something_is_kept(store: Store) -> None:
     assert not store.root.exists()
 
 
-def test_the_digest_is_of_the_files_and_not_of_the_manifest(keep: Keep) -> None:
-    first, later, other = keep(), keep(seconds=9.0), keep("other weights")
+def test_the_digest_is_of_the_files_and_not_of_the_manifest(store: Store, keep: Keep) -> None:
+    kept = []
+    for text, seconds in (("weights", 1.5), ("weights", 9.0), ("other weights", 1.5)):
+        kept.append(keep(text, seconds=seconds))
+        shutil.rmtree(store.root / "adapters")
+    first, later, other = kept
     assert first.digest == later.digest
     assert first.digest != other.digest
 
 
+def test_a_whole_adapter_is_not_replaced(store: Store, keep: Keep) -> None:
+    """Another process may be reading it."""
+    first = keep()
+    assert keep("other weights") == first
+    assert store.adapter(FINGERPRINT) == first
+
+
 def edit_manifest(folder: Path, **changes: Any) -> None:
+    """As the harness would have written it, but for the changes."""
     file = folder / "manifest.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+    content = {k: v for k, v in json.loads(file.read_text()).items() if k != "digest"}
+    changed = {**content, **changes}
+    file.write_text(json.dumps({**changed, "digest": content_key(changed)}, indent=2) + "\n")
 
 
 def flip_last_bit(file: Path) -> None:
@@ -87,11 +102,11 @@ def test_an_adapter_under_another_name_is_absent(store: Store, keep: Keep) -> No
     assert store.adapter("cd" * 32) is None
 
 
-@pytest.mark.parametrize("call", ["os.replace", "os.fsync", "shutil.rmtree"])
+@pytest.mark.parametrize("call", ["os.replace", "os.fsync", "os.mkdir"])
 def test_a_write_that_fails_leaves_no_adapter(
     store: Store, keep: Keep, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    """rmtree is called where a damaged adapter stands in the place."""
+    """Where a damaged adapter stands in the place."""
     flip_last_bit(keep().folder / "adapter_model.safetensors")
     with monkeypatch.context() as patch:
 
@@ -113,12 +128,12 @@ def test_the_manifest_is_written_last(store: Store, keep: Keep, monkeypatch: pyt
     real_fsync, real_replace = os.fsync, os.replace
 
     def fsync(descriptor: int) -> None:
-        name = Path(os.readlink(f"/proc/self/fd/{descriptor}")).name
-        assert not (store.root / "adapters" / FINGERPRINT).exists()
-        order.append(name)
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        order.append("work" if path.parent.name == "tmp" else path.name)
         real_fsync(descriptor)
 
     def replace(source: Path, target: Path) -> None:
+        assert not target.exists()
         named = json.loads((Path(source) / "manifest.json").read_text())["files"]
         assert {p.relative_to(source).as_posix() for p in Path(source).rglob("*") if p.is_file()} == {
             *named,
@@ -130,7 +145,8 @@ def test_the_manifest_is_written_last(store: Store, keep: Keep, monkeypatch: pyt
     monkeypatch.setattr("os.fsync", fsync)
     monkeypatch.setattr("os.replace", replace)
     keep()
-    assert order == ["manifest.json", "replace"]
+    files = ["adapter_model.safetensors", "vocabulary.txt"]
+    assert order == [*files, "manifest.json", "tokenizer", "work", "replace", "adapters"]
 
 
 def test_an_error_in_the_work_folder_is_passed_on_and_the_folder_removed(store: Store) -> None:

@@ -51,6 +51,16 @@ with Store(Path(sys.argv[1])).work_folder() as work:
     sys.stdin.readline()
 """
 
+HOLDER = """\
+import sys
+from pathlib import Path
+from harness.store import Store
+
+with Store(Path(sys.argv[1])).adapter_lock(sys.argv[2]):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
 DYING = """\
 import os, signal, sys
 from pathlib import Path
@@ -135,10 +145,53 @@ def test_a_process_killed_while_keeping_leaves_no_adapter(store: Store, keep: Ke
     process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL
     assert store.adapter(FINGERPRINT) is None
-    assert len(list((store.root / "tmp").iterdir())) == 1
+    assert len(work_folders(store)) == 1
     keep()
     assert store.adapter(FINGERPRINT) is not None
-    assert not list((store.root / "tmp").iterdir())
+    assert not work_folders(store)
+
+
+def work_folders(store: Store) -> list[Path]:
+    return [path for path in (store.root / "tmp").iterdir() if path.is_dir()]
+
+
+def test_a_process_that_waits_for_another_says_so(store: Store) -> None:
+    lines: list[str] = []
+
+    def go_on(line: str) -> None:
+        lines.append(line)
+        process.communicate("\n", timeout=60)
+
+    with store.work_folder():  # the folder of the store is there
+        process = start(HOLDER, store.root, FINGERPRINT)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    with Store(store.root, go_on).adapter_lock(FINGERPRINT):
+        pass
+    assert lines == [f"another process trains the adapter {FINGERPRINT[:12]}; waiting for it"]
+
+
+def test_a_dead_owners_lock_is_free(store: Store) -> None:
+    process = start(HOLDER, store.root, FINGERPRINT)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    lines: list[str] = []
+    with Store(store.root, lines.append).adapter_lock(FINGERPRINT):
+        assert lines == []
+
+
+def test_what_was_written_halfway_is_swept_after_an_hour(store: Store) -> None:
+    store.keep_result("outputs", "a", 1)
+    old, new = (store.root / "tmp" / f"{name}.part" for name in ("old", "new"))
+    for file in (old, new):
+        file.write_text("{")
+    an_hour_ago = old.stat().st_mtime - 3700
+    os.utime(old, (an_hour_ago, an_hour_ago))
+    with store.work_folder():
+        assert not old.exists()
+        assert new.exists()
 
 
 def one_line_about_room(root: Path, why: str) -> str:
@@ -186,9 +239,16 @@ def test_other_errors_of_training_are_not_taken_for_a_full_disk(store: Store) ->
         raise ValueError("learning rate")
 
 
+def keep_answer(store: Store) -> None:
+    with store.answers("outputs", "a").adding() as add:
+        add("example", ["text", False])
+
+
 WRITES: dict[str, Callable[[Store], Any]] = {
     "keep_result": lambda store: store.keep_result("outputs", "a", 1),
     "work_folder": lambda store: store.work_folder().__enter__(),
+    "answers": lambda store: keep_answer(store),
+    "require_writable": lambda store: store.require_writable(),
     "adapter_lock": lambda store: store.adapter_lock(FINGERPRINT).__enter__(),
 }
 
