@@ -430,7 +430,8 @@ def headline(run: Run) -> str:
     outcomes = [gate.verdict.outcome for recipe in run.recipes for gate in recipe.gates]
     if is_ready(run):
         return f"Ready to promote: {_all_passed(len(outcomes))}"
-    if run.recipes and not run.problems and all(recipe_is_ready(r) or _ready_as_first(r) for r in run.recipes):
+    as_first = all(recipe_is_ready(recipe) or _ready_as_first(recipe) for recipe in run.recipes)
+    if run.outcome is Outcome.NOT_APPLICABLE and as_first and not run.problems:
         return _except_as_first(outcomes)
     reasons = _shortfalls(outcomes)
     stopped = [recipe.name for recipe in run.recipes if recipe.problem is not None]
