@@ -178,7 +178,11 @@ class State:
         from harness.pytest_plugin.selection import recipe_of
 
         recipe = recipe_of(item)
-        if recipe is not None and not self._choosing:
+        if recipe is None:
+            return
+        if self._choosing:
+            self._collected[recipe] -= 1
+        else:
             self._deselected[recipe] += 1
 
     def reported(self, report: pytest.TestReport, recipe: str) -> None:

@@ -218,8 +218,17 @@ WAYS = {
     ),
 }
 CONFTESTS = {
-    "exit status": "import pytest\n@pytest.hookimpl(trylast=True)\ndef pytest_sessionfinish(session):\n    session.exitstatus = 0\n",
-    "deselect unheard": "def pytest_collection_modifyitems(items):\n    items[:] = [i for i in items if 'bar' not in i.name]\n",
+    "exit status": """\
+import pytest
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session):
+    session.exitstatus = 0
+""",
+    "deselect unheard": """\
+def pytest_collection_modifyitems(items):
+    items[:] = [item for item in items if "bar" not in item.name]
+""",
 }
 REFUSED = {
     "skip all": "all 1 of its tests were skipped",
@@ -283,6 +292,74 @@ def test_an_edited_report_is_not_promoted(
     assert refused.code == 1
     assert "the report says pass with 1.000 on 24 examples, and the scores beside it fail" in refused.err
     assert "nothing was promoted" in harness("registry").out
+
+
+def test_tests_of_several_processes_are_counted_together(
+    project: Path, pytester: pytest.Pytester, harness: Callable[..., Result]
+) -> None:
+    write_suite(
+        project,
+        SUITE.format(bar="0.5")
+        + "\ndef test_more(classification, gate):\n    gate(classification.accuracy, at_least=0.1)\n",
+    )
+    (project / "suites" / "conftest.py").write_text("")
+    assert pytester.runpytest_subprocess("suites", "--harness-no-train", "-n", "2").ret == 0
+    recipe = report_of(project)["recipes"][0]
+    assert recipe["tests"] == {"collected": 2, "passed": 2, "named": []}
+    assert list(recipe["suites"]) == ["suites/conftest.py", "suites/test_animals.py"]
+    assert harness("promote", "latest", "--recipe", "animals", "--first").code == 0
+    (project / "suites" / "conftest.py").write_text("# other")
+    refused = harness("promote", "latest", "--recipe", "animals")
+    assert "suites/conftest.py was changed after the run; run the suites again" in refused.err
+
+
+def test_tests_that_are_run_by_name_alone_are_not_missed(project: Path, pytester: pytest.Pytester) -> None:
+    """They belong to a recipe that was not asked for."""
+    more = """
+@pytest.mark.recipes("animals", only_when_named=True)
+def test_more(classification, gate):
+    gate(classification.accuracy, at_most=0.0)
+"""
+    text = SUITE.format(bar="0.5").replace("pytestmark = ", "MARK = ").replace("def test_acc", "@MARK\ndef test_acc")
+    write_suite(project, text + more)
+    assert pytester.runpytest_inprocess("suites", "--harness-no-train").ret == 0
+    assert report_of(project)["recipes"][0]["tests"] == {"collected": 1, "passed": 1, "named": []}
+
+
+def test_a_test_that_fails_by_an_assert_is_not_excused_by_a_gate_that_is_not_applicable(
+    project: Path, pytester: pytest.Pytester
+) -> None:
+    write_suite(project, SUITE.format(bar="0.5") + PROMOTED + "    assert False\n")
+    assert pytester.runpytest_inprocess("suites", "--harness-no-train").ret == 1
+    report = report_of(project)
+    assert report["outcome"] == "incomplete"
+    assert report["recipes"][0]["problem"].endswith("test_promoted[animals] failed.")
+
+
+def test_planning_knows_the_view(project: Path, pytester: pytest.Pytester) -> None:
+    write_suite(project, SUITE.format(bar="0.5") + PROMOTED)
+    file = project / "plan.json"
+    assert pytester.runpytest_inprocess("suites", f"--harness-plan={file}").ret == 0
+    plan = json.loads(file.read_text())
+    assert plan["problems"] == []
+    rules = [gate["rule"] for gate in plan["recipes"][0]["gates"]]
+    assert rules[2:] == ["drop vs promoted at most 0.200", "drop vs promoted at most 0.500"]
+
+
+def test_another_baseline_alias(
+    project: Path, pytester: pytest.Pytester, harness: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert pytester.runpytest_inprocess("suites", "--harness-no-train").ret == 0
+    assert harness("promote", "latest", "--recipe", "animals", "--alias", "staging", "--first").code == 0
+    write_suite(project, SUITE.format(bar="0.5") + PROMOTED)
+    pytester.makeini("[pytest]\naddopts = -p no:cacheprovider\nharness_baseline_alias = staging\n")
+    assert pytester.runpytest_inprocess("suites", "--harness-no-train").ret == 0
+    assert report_of(project)["recipes"][0]["promoted"]["alias"] == "staging"
+    assert report_of(project)["outcome"] == "pass"
+    monkeypatch.setenv("HARNESS_BASELINE_ALIAS", "../staging")
+    result = pytester.runpytest_inprocess("suites", "--harness-no-train")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["ERROR: HARNESS_BASELINE_ALIAS: an alias is small letters*got '../staging'"])
 
 
 def test_no_test_sees_the_signing_key(project: Path, pytester: pytest.Pytester) -> None:

@@ -324,7 +324,7 @@ def test_slices_and_named_examples_are_decided_again(places: Places) -> None:
     good = result(places, *sliced, named)
     run_id = record(places, run(good), (halves,))
     assert promote(places, run_id, NAME, first=True, environ={}).move.version == 1
-    wrong = replace(halves, values=(0.0,) + halves.values[1:])
+    wrong = replace(halves, values=(0.0, *halves.values[1:]))
     run_id = record(places, run(good), (wrong,))
     with pytest.raises(PromotionError) as caught:
         promote(places, run_id, NAME, environ={})
@@ -364,7 +364,7 @@ def test_rolling_back(places: Places) -> None:
     promoted(places)
     weights = places.store / "registry" / NAME / "versions" / "1" / "adapter" / "adapter_model.safetensors"
     weights.write_bytes(b"other")
-    with pytest.raises(StoreError, match="is not what was promoted: adapter_model.safetensors has sha256"):
+    with pytest.raises(StoreError, match=r"is not what was promoted: adapter_model\.safetensors has sha256"):
         roll_back(places.store, NAME)
     weights.write_bytes(b"weights")
     assert roll_back(places.store, NAME, reason="slow").version == 1

@@ -140,6 +140,19 @@ def test_the_form_has_every_field_of_the_records(record: type, declared: dict[st
     assert set(declared) == {field.name for field in fields(record)}
 
 
+def test_a_report_from_before_the_later_keys_is_read() -> None:
+    asked = Rule(at_least=0.9, must_pass=("t-1",), n=360)
+    whole = run(recipe(gates=gates(verdict(asked=asked)), base_digest="ba", suites={"a": "b"}, tests={"passed": 1}))
+    assert read_report(report_json(whole)) == whole
+    old = json.loads(report_json(whole))
+    del old["recipes"][0]["gates"][0]["asked"]
+    for key in ("base_digest", "suites", "tests", "promoted"):
+        del old["recipes"][0][key]
+    found = read_report(json.dumps(old)).recipes[0]
+    assert found.gates[0].verdict.asked is None
+    assert (found.base_digest, found.suites, found.tests, found.promoted) == (None, {}, {}, {})
+
+
 @pytest.mark.parametrize(
     ("where", "declared"),
     [
