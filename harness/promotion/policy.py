@@ -21,7 +21,7 @@ def loosened(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, ..
     """
     changes: list[str] = []
     for gate in before["gates"]:
-        same = [other for other in now["gates"] if _place(other) == _place(gate)]
+        same = [other for other in now["gates"] if _same_place(gate, other)]
         if not same:
             changes.append(f"{gate['id']}: removed")
             continue
@@ -32,8 +32,11 @@ def loosened(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, ..
     return (*changes, *_other_test(before, now))
 
 
-def _place(gate: Mapping[str, Any]) -> tuple[Any, ...]:
-    return gate["measure"], gate["view"], gate["slice_name"], gate["slice_value"]
+def _same_place(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    if any(before[name] != now[name] for name in ("measure", "view", "slice_name")):
+        return False
+    # A slice that was not applicable stood for all of its values.
+    return before["slice_value"] in (None, now["slice_value"])
 
 
 def _looser(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -33,6 +33,7 @@ __all__ = ["DEFAULT_ALIAS", "Move", "Registry", "Version", "check_alias", "promo
 DEFAULT_ALIAS = "production"
 _REGISTRY = "registry"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+_RECIPE = re.compile(r"[a-z0-9_]+")
 _NEW = ".new-"
 
 
@@ -89,6 +90,8 @@ class Registry:
     """The promotions of one recipe; the folder is made on first write."""
 
     def __init__(self, store: Path, recipe: str) -> None:
+        if not _RECIPE.fullmatch(recipe):
+            raise PromotionError(f"a recipe's name is small letters, digits and '_', got {recipe!r}")
         self.recipe = recipe
         self.folder = store / _REGISTRY / recipe
 
@@ -246,7 +249,7 @@ class Registry:
                         shutil.rmtree(left, ignore_errors=True)
         except OSError as error:
             raise StoreError(
-                f"{self.folder}: the registry cannot be written ({error.strerror or error}); nothing was promoted"
+                f"{self.folder}: the registry cannot be written ({error.strerror or error}); nothing was moved"
             ) from error
 
     def _work_folder(self) -> Path:
@@ -256,16 +259,25 @@ class Registry:
         """Into the history, which is what counts, and then into the alias file."""
         form = {**{name: getattr(move, name) for name in Move.__slots__}, "previous": chain[-1][1] if chain else None}
         text = json.dumps(form, indent=2) + "\n"
-        for folder, name in (("history", f"{move.counter:06}.json"), ("aliases", f"{move.alias}.json")):
-            work = self._work_folder() / name
-            _write_synced(work, text)
-            target = self.folder / folder / name
-            target.parent.mkdir(exist_ok=True)
-            # Where the lock of a network file system lets two in, the second must not overwrite the first.
-            if folder == "history" and target.exists():
-                raise StoreError(f"{target}: was written by another process meanwhile; try again")
-            os.replace(work, target)
-            _sync_folder(target.parent)
+        self._write("history", f"{move.counter:06}.json", text)
+        try:
+            self._write("aliases", f"{move.alias}.json", text)
+        except OSError as error:
+            raise StoreError(
+                f"{self.folder}: {move.alias} is version {move.version} now, but its copy in aliases/ cannot be "
+                f"written ({error.strerror or error}); the next move writes it"
+            ) from error
+
+    def _write(self, folder: str, name: str, text: str) -> None:
+        work = self._work_folder() / name
+        _write_synced(work, text)
+        target = self.folder / folder / name
+        target.parent.mkdir(exist_ok=True)
+        # Where the lock of a network file system lets two in, the second must not overwrite the first.
+        if folder == "history" and target.exists():
+            raise StoreError(f"{target}: was written by another process meanwhile; try again")
+        os.replace(work, target)
+        _sync_folder(target.parent)
 
     def _chain(self) -> list[tuple[Move, str]]:
         """Every move with the sha256 of its file."""

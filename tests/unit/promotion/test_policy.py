@@ -105,6 +105,9 @@ def test_a_gate_that_is_gone_is_removed_and_one_of_another_name_is_not() -> None
     sliced = gate(at_least=0.9, slice_name="plan", slice_value="free")
     other = gate(at_least=0.9, slice_name="plan", slice_value="paid")
     assert loosened(evidence(sliced), evidence(other)) == ("a/test_it/accuracy: removed",)
+    waiting = gate(at_least=0.9, slice_name="plan", examples=0)  # not applicable, so without values
+    assert loosened(evidence(waiting), evidence(sliced)) == ()
+    assert loosened(evidence(waiting), evidence(gate(at_least=0.9))) == ("a/test_it/accuracy: removed",)
     on_base = gate(at_least=0.9, view="base")
     assert loosened(evidence(gate(at_least=0.9)), evidence(on_base)) == ("a/test_it/accuracy: removed",)
 
