@@ -14,6 +14,7 @@ HarnessError
 ├── StatisticsError     an estimate is not defined for these inputs
 ├── GateError           a gate was asked for something it cannot decide
 ├── StoreError          the artifact store cannot be read or written
+├── PromotionError      a run may not be promoted, or an adapter is not the promoted one; carries every reason
 └── ReportError         a report cannot be read or rendered
 """
 
@@ -29,6 +30,7 @@ __all__ = [
     "GateError",
     "HarnessError",
     "JudgeError",
+    "PromotionError",
     "RecipeError",
     "ReportError",
     "RubricError",
@@ -61,6 +63,10 @@ class RecipeError(ProblemsError):
 
 class DataError(ProblemsError):
     """A data set cannot be used."""
+
+
+class PromotionError(ProblemsError):
+    """A run may not be promoted, or an adapter is not the promoted one."""
 
 
 class RubricError(ProblemsError):

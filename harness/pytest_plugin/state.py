@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import pytest
 
 from harness.errors import HarnessError, TrainingInterrupted
-from harness.pytest_plugin.options import device_of, folder_of, inconclusive_of
+from harness.pytest_plugin.options import baseline_alias_of, device_of, folder_of, inconclusive_of
 from harness.records import Outcome
 
 if TYPE_CHECKING:
     from harness.pipeline import Places, Session
-    from harness.records import Run
+    from harness.records import Run, Scores
 
 __all__ = ["STATE", "State"]
 
 _WORKER_RUN = "harness_run"
+_WORKER_SCORES = "harness_scores"
 
 
 class State:
@@ -39,9 +43,15 @@ class State:
         self._deselected: Counter[str] = Counter()
         self._skipped: Counter[str] = Counter()
         self._ran: set[str] = set()
+        self._collected: Counter[str] = Counter()
+        self._passed: Counter[str] = Counter()
+        self._suites: dict[str, set[Path]] = {}
+        self._digests: dict[Path, str] = {}
         self._failed: dict[str, list[str]] = {}
         self._problems: list[str] = []
         self._from_workers: list[Run] = []
+        self._scores: list[Mapping[str, Sequence[Scores]]] = []
+        self._unrecorded: str | None = None
         self.run: Run | None = None
         self.report_folder: Any = None
 
@@ -66,6 +76,7 @@ class State:
     @cached_property
     def session(self) -> Session:
         from harness.pipeline import PlanningSession, Session
+        from harness.promotion import DEFAULT_ALIAS
         from harness.pytest_plugin.progress import progress_for
 
         if self.planning:
@@ -75,14 +86,16 @@ class State:
             device=device_of(self.config),
             allow_training=not self.config.getoption("harness_no_train"),
             progress=progress_for(self.config),
+            baseline_alias=baseline_alias_of(self.config) or DEFAULT_ALIAS,
         )
 
     def check_options(self) -> None:
-        """UsageError for a --harness-recipe that matches nothing, and for a --harness-inconclusive that is none.
+        """UsageError for a --harness-recipe that matches nothing, and for a value that an option does not have.
 
         Raised here, it is one clean line and exit status 4.
         """
         inconclusive_of(self.config)
+        baseline_alias_of(self.config)
         wanted = self.config.getoption("harness_recipe")
         if not wanted:
             return
@@ -143,11 +156,33 @@ class State:
         self._problems.append(str(error))
         pytest.exit(str(error), returncode=pytest.ExitCode.INTERRUPTED)
 
+    def collected(self, item: pytest.Item) -> None:
+        """Counted before anything can take it out again; its file is read as it is when it was imported."""
+        from harness.pytest_plugin.selection import recipe_of
+
+        recipe = recipe_of(item)
+        if recipe is None:
+            return
+        self._collected[recipe] += 1
+        suites = self._suites.setdefault(recipe, set())
+        if item.path in suites:
+            return
+        above = [place / "conftest.py" for place in item.path.parents if place.is_relative_to(self.config.rootpath)]
+        for file in (item.path, *above):
+            if file.is_file():
+                suites.add(file)
+                if file not in self._digests:
+                    self._digests[file] = hashlib.sha256(file.read_bytes()).hexdigest()
+
     def deselected(self, item: pytest.Item) -> None:
         from harness.pytest_plugin.selection import recipe_of
 
         recipe = recipe_of(item)
-        if recipe is not None and not self._choosing:
+        if recipe is None:
+            return
+        if self._choosing:
+            self._collected[recipe] -= 1
+        else:
             self._deselected[recipe] += 1
 
     def reported(self, report: pytest.TestReport, recipe: str) -> None:
@@ -156,18 +191,22 @@ class State:
             return
         if report.failed or report.when == "call":
             self._ran.add(recipe)
+        if report.passed and report.when == "call":
+            self._passed[recipe] += 1
         if report.failed:
             self._failed.setdefault(recipe, []).append(report.nodeid)
 
     def worker_ended(self, node: Any) -> None:
         """Controller: take over a worker's run; one that sent nothing makes the whole run incomplete."""
         from harness.report import read_report
+        from harness.store import read_scores
 
         output = getattr(node, "workeroutput", None)
         if output is None:
             self._problems.append(f"worker {node.gateway.id} ended without its results")
         elif output.get(_WORKER_RUN):
             self._from_workers.append(read_report(output[_WORKER_RUN]))
+            self._scores.append(read_scores(output[_WORKER_SCORES]))
 
     def finish(self, session: pytest.Session) -> None:
         """Make the run record; the process that the user started writes the report."""
@@ -184,11 +223,15 @@ class State:
             self.session.close()
             self._note_selection(self.session.opened)
             self.run = self.session.finish(self._problems)
+            self._scores.append(self.session.scores())
         if self.worker:
             if self.run is not None:
                 from harness.report import report_json
+                from harness.store import scores_json
 
-                self.config.workeroutput[_WORKER_RUN] = report_json(self.run)  # type: ignore[attr-defined]
+                output = self.config.workeroutput  # type: ignore[attr-defined]
+                output[_WORKER_RUN] = report_json(self.run)
+                output[_WORKER_SCORES] = scores_json(self.session.scores())
             return
         if self._from_workers:
             from harness.pipeline.session import merged
@@ -205,9 +248,22 @@ class State:
         except StoreError as error:
             self._problems.append(str(error))
             session.exitstatus = session.exitstatus or pytest.ExitCode.INTERNAL_ERROR
+        self._record(self.run)
         if self._problems and session.exitstatus == pytest.ExitCode.OK:
             # A run that is not complete must not look like one that passed.
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _record(self, run: Run) -> None:
+        """Keep the run in the store. One that cannot be kept has its verdict, and cannot be promoted."""
+        from harness.errors import StoreError
+        from harness.pipeline.session import merged_scores
+        from harness.report import report_json
+        from harness.store import keep_run
+
+        try:
+            keep_run(self.places.store, run.run_id, report_json(run), merged_scores(self._scores))
+        except StoreError as error:
+            self._unrecorded = f"This run is not in the history and cannot be promoted. {error}"
 
     def _note_selection(self, recipes: Any) -> None:
         """A recipe whose tests did not all run to a verdict has none."""
@@ -215,10 +271,26 @@ class State:
             for count, what in ((self._deselected[recipe], "deselected"), (self._skipped[recipe], "skipped")):
                 if count:
                     self.session.problem(recipe, f"{count} of its tests were {what}; run them all for a verdict.")
-            explained = {g.test for g in self.session.gates(recipe) if g.verdict.outcome is not Outcome.PASS}
+            passing = (Outcome.PASS, Outcome.NOT_APPLICABLE)
+            explained = {g.test for g in self.session.gates(recipe) if g.verdict.outcome not in passing}
             for test in self._failed.get(recipe, ()):
                 if test not in explained:
                     self.session.problem(recipe, f"{test} failed.")
+            self._note_tests(recipe)
+
+    def _note_tests(self, recipe: str) -> None:
+        """What a promotion compares: the test files as they were, and whether each collected test passed."""
+        root = self.config.rootpath
+        suites = {
+            Path(os.path.relpath(file, root)).as_posix(): self._digests[file]
+            for file in sorted(self._suites.get(recipe, ()))
+        }
+        tests = {
+            "collected": self._collected[recipe],
+            "passed": self._passed[recipe],
+            "named": [argument for argument in self.config.args if "::" in argument],
+        }
+        self.session.tested(recipe, suites=suites, tests=tests)
 
     def summarize(self, reporter: pytest.TerminalReporter) -> None:
         if self.worker or self.run is None:
@@ -228,7 +300,7 @@ class State:
         print_summary(
             self.run,
             self.report_folder,
-            self._problems,
+            [*self._problems, *filter(None, [self._unrecorded])],
             reporter,
             warned=inconclusive_of(self.config) == "warn",
         )

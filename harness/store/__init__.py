@@ -1,8 +1,22 @@
-"""Artifacts on disk, found by the digest of everything they depend on."""
+"""Artifacts on disk, found by the digest of everything they depend on, and the record of every run."""
 
 from harness.store.answers import StoredAnswers
 from harness.store.artifacts import Adapter, Store
 from harness.store.checkpoints import Checkpoints
 from harness.store.disk import content_key
+from harness.store.runs import StoredRun, keep_run, list_runs, read_run
+from harness.store.scores_form import read_scores, scores_json
 
-__all__ = ["Adapter", "Checkpoints", "Store", "StoredAnswers", "content_key"]
+__all__ = [
+    "Adapter",
+    "Checkpoints",
+    "Store",
+    "StoredAnswers",
+    "StoredRun",
+    "content_key",
+    "keep_run",
+    "list_runs",
+    "read_run",
+    "read_scores",
+    "scores_json",
+]

@@ -137,3 +137,34 @@ def other_file(of: RecipeResult) -> tuple[GateResult, ...]:
 def test_nothing_cannot_be_merged() -> None:
     with pytest.raises(ValueError, match="no run to merge"):
         merged([], [])
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "worse"),
+    [
+        (PASS, Outcome.NOT_APPLICABLE, Outcome.NOT_APPLICABLE),
+        (Outcome.NOT_APPLICABLE, FAIL, FAIL),
+        (INCONCLUSIVE, INCOMPLETE, INCOMPLETE),
+        (INCOMPLETE, FAIL, FAIL),
+    ],
+)
+def test_of_a_gate_that_was_decided_twice_the_worse_counts(one: Outcome, other: Outcome, worse: Outcome) -> None:
+    for order in ((one, other), (other, one)):
+        whole = merged([run(recipe(outcome)) for outcome in order], [])
+        assert [gate.verdict.outcome for gate in whole.recipes[0].gates] == [worse]
+        assert whole.outcome is worse
+
+
+def test_tests_of_two_processes_are_added_up_and_their_baseline_is_one() -> None:
+    promoted = {"alias": "production", "version": 1, "adapter_digest": "a1"}
+    one = replace(recipe(PASS), tests={"collected": 3, "passed": 1, "named": []}, suites={"a": "1"}, promoted=promoted)
+    other = replace(recipe(PASS), tests={"collected": 3, "passed": 2, "named": []}, suites={"b": "2"})
+    (joined,) = merged([run(one), run(other)], []).recipes
+    assert joined.tests == {"collected": 3, "passed": 3, "named": []}
+    assert joined.suites == {"a": "1", "b": "2"}
+    assert joined.promoted == promoted
+    later = replace(other, promoted={**promoted, "version": 2})
+    whole = merged([run(one), run(later)], [])
+    assert whole.outcome is INCOMPLETE
+    problem = "Two processes compared with different promoted adapters of this recipe; run it again."
+    assert whole.recipes[0].problem == problem

@@ -10,6 +10,7 @@ from harness.report.wording import (
     clip,
     drivers_in_words,
     duration,
+    is_ready,
     measure_title,
     moment,
     number,
@@ -132,6 +133,20 @@ def test_headlines(outcomes: list[Outcome], text: str) -> None:
     overall = Outcome.PASS if outcomes and set(outcomes) == {P} else Outcome.FAIL
     assert headline(run(tested, outcome=overall)) == text
     assert recipe_headline(tested) == text
+
+
+def test_a_run_with_nothing_to_compare_with_is_ready_as_a_first_promotion_alone() -> None:
+    tested = recipe(gates=gates(verdict(P), comparison(Outcome.NOT_APPLICABLE)))
+    text = "Not ready, except as a first promotion: 1 of 2 gates passed, 1 is not applicable"
+    assert recipe_headline(tested) == text
+    assert headline(run(tested, outcome=Outcome.NOT_APPLICABLE)) == text
+    assert not is_ready(run(tested, outcome=Outcome.NOT_APPLICABLE))
+    assert not is_ready(run(tested, outcome=P))
+    alone = recipe(gates=gates(comparison(Outcome.NOT_APPLICABLE), comparison(Outcome.NOT_APPLICABLE)))
+    assert recipe_headline(alone) == "Not ready: 2 of 2 gates are not applicable"
+    for changes in ({"problem": "stopped"}, {"gates": gates(verdict(F), comparison(Outcome.NOT_APPLICABLE))}):
+        assert "except as a first promotion" not in recipe_headline(recipe(**{"gates": tested.gates, **changes}))
+    assert "except" not in headline(run(tested, outcome=Outcome.NOT_APPLICABLE, problems=("gone",)))
 
 
 @pytest.mark.parametrize(
