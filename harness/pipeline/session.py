@@ -371,6 +371,7 @@ class Session:
             suites=record.suites,
             tests=record.tests,
             promoted=run.promoted_if_known(),
+            seeds=run.seed_results(),
         )
 
 
@@ -531,11 +532,19 @@ def _copied(run: RecipeRun, measure: str, rule: Rule, view: str) -> str | None:
 
 def _scores(record: _Record, measure: Measure, rule: Rule, view: str) -> tuple[Scores, Scores | None]:
     """The scores that a rule needs, of the view and of the one it is compared with; they are kept for the record."""
-    scores = measure.scores(view)
-    baseline = None if rule.compared_with is None else measure.scores(rule.compared_with)
+    scores = _of_all_seeds(record.run, measure, view)
+    baseline = None if rule.compared_with is None else _of_all_seeds(record.run, measure, rule.compared_with)
     for one in filter(None, (scores, baseline)):
         record.scores.setdefault((measure.name, one.view), one)
     return scores, baseline
+
+
+def _of_all_seeds(run: RecipeRun, measure: Measure, view: str) -> Scores:
+    """A view's scores; of the adapter with those of every seed, where the recipe has several."""
+    scores = measure.scores(view)
+    if view != ADAPTER:
+        return scores
+    return replace(scores, replicates=tuple(replace(measure.scores(v), view=view) for v in run.replicate_views()))
 
 
 def _texts(run: RecipeRun, measure: str) -> dict[str, str]:
@@ -564,7 +573,7 @@ def _measured(record: _Record) -> list[MeasureResult]:
             if view not in measure.computed_views and not _known_for(record.run, name, view):
                 continue
             try:
-                scores = measure.scores(view)
+                scores = _of_all_seeds(record.run, measure, view)
                 record.scores.setdefault((name, view), scores)
                 problem = scores.problem()
                 value = None if problem else statistics.estimate(scores, confidence=0.95, seed=record.recipe.seed)

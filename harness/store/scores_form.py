@@ -50,6 +50,7 @@ def _form(scores: Scores, place: Any) -> dict[str, Any]:
         "unscored": dict(scores.unscored),
         "note": scores.note,
         "chance": scores.chance,
+        "replicates": [_form(one, place) for one in scores.replicates],
     }
 
 
@@ -91,4 +92,5 @@ def _scores(form: Mapping[str, Any], columns: Sequence[tuple[Any, ...]]) -> Scor
         unscored=form["unscored"],
         note=form["note"],
         chance=form["chance"],
+        replicates=tuple(_scores(one, columns) for one in form.get("replicates", ())),
     )
