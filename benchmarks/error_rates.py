@@ -148,6 +148,33 @@ def _on_two_labels(wins: float, losses: float) -> tuple[Callable[[np.random.Gene
     return generate, float(ours - theirs)
 
 
+_SEED_SPREAD = 0.03
+"""Standard deviation between adapters of one recipe, of the share of examples that they have right."""
+
+
+def binary_of_seeds(rng: np.random.Generator, n: int, truth: float) -> Pair:
+    """Three adapters of one recipe, each as good as the recipe is on average or a little better or worse."""
+    difficulty = rng.uniform(-0.1, 0.1, n)
+    adapters = [
+        _scores(ADAPTER, (rng.random(n) < truth + difficulty + own).astype(float))
+        for own in rng.normal(0, _SEED_SPREAD, 3)
+    ]
+    return replace(adapters[0], replicates=tuple(adapters)), None
+
+
+def pair_of_seeds(rng: np.random.Generator, n: int, truth: float) -> Pair:
+    """The same, beside a base that has 85 % right."""
+    known = rng.random(n) < _LEVEL
+    adapters = []
+    for own in rng.normal(0, _SEED_SPREAD, 3):
+        difference = truth + own
+        gain = (_DISCORDANCE + difference) / 2 / (1 - _LEVEL)  # of what the base has wrong
+        loss = (_DISCORDANCE - difference) / 2 / _LEVEL  # of what it has right
+        drawn = rng.random(n)
+        adapters.append(_scores(ADAPTER, np.where(known, drawn >= loss, drawn < gain).astype(float)))
+    return replace(adapters[0], replicates=tuple(adapters)), _scores(BASE, known.astype(float))
+
+
 # ---- Rules
 
 
@@ -222,6 +249,22 @@ def cases() -> list[Case]:
             labelled,
             lambda n, _truth: Design("macro_f1", n, target=0.8, support=_support(n)),
             effects=(0.0, 1.0),
+        ),
+        Case(
+            "at_least confident, 0/1, 3 seeds",
+            _at_least(0.8),
+            binary_of_seeds,
+            lambda n, _truth: Design("proportion", n, target=0.8),
+            effects=(0.0,),
+            coverage=(),
+        ),
+        Case(
+            "max_drop confident, 0/1, 3 seeds",
+            _compared(max_drop=0.05),
+            pair_of_seeds,
+            lambda n, _truth: Design("paired_proportions", n, target=-0.05, discordance=_DISCORDANCE),
+            effects=(0.0,),
+            coverage=(),
         ),
     ]
     for words, margins in (("max_drop", {"max_drop": 0.05}), ("min_gain", {"min_gain": 0.05})):

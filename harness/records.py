@@ -36,6 +36,7 @@ __all__ = [
     "RuleKind",
     "Run",
     "Scores",
+    "SeedResult",
     "SliceShare",
     "TermCount",
     "TrainingSummary",
@@ -122,6 +123,8 @@ class Scores:
     compared_with: the other view, where each value compares two views' answers, as in a win rate.
     details: plain values beside the number, for the report, e.g. how often a judge's verdict depended on the order.
     note: a caveat that every output must show, e.g. that the judge is a stand-in.
+    replicates: the same scores of each adapter of a recipe that trains several, this one among them; a statement on
+        the measure is on their mean. Empty where there is one adapter.
     """
 
     measure: str
@@ -141,6 +144,7 @@ class Scores:
     chance: float | None = None
     compared_with: str | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
+    replicates: tuple[Scores, ...] = ()
 
     @property
     def n_unscored(self) -> int:
@@ -148,6 +152,9 @@ class Scores:
 
     def problem(self) -> str | None:
         """Why these scores cannot carry a verdict, or None: a missing, doubled or non-finite value."""
+        return next(filter(None, (one.problem() for one in self.replicates)), None) or self._own_problem()
+
+    def _own_problem(self) -> str | None:
         if self.unscored:
             example_id, reason = next(iter(self.unscored.items()))
             count = f"{len(self.unscored)} of {self.n_expected} examples"
@@ -168,7 +175,10 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A number, the interval around it, from how many examples, and by which method."""
+    """A number, the interval around it, from how many examples, and by which method.
+
+    seeds: of how many adapters of one recipe it is the mean.
+    """
 
     value: float
     low: float
@@ -176,6 +186,7 @@ class Estimate:
     n: int
     method: str
     confidence: float = 0.95
+    seeds: int = 1
 
 
 class Outcome(StrEnum):
@@ -387,6 +398,16 @@ class TrainingSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class SeedResult:
+    """One of several adapters of a recipe. promotable: it is the one that a promotion takes."""
+
+    seed: int
+    adapter_digest: str
+    validation_loss: float
+    promotable: bool
+
+
+@dataclass(frozen=True, slots=True)
 class RecipeResult:
     """Everything one run says of one recipe.
 
@@ -396,7 +417,7 @@ class RecipeResult:
     suites: file -> sha256 of the test files that were collected for the recipe, and of the conftest.py above them.
     tests: how many were "collected" and "passed", and those that were "named" one by one in the call.
     promoted: alias, version and adapter_digest of the promoted adapter; empty where no gate asked for it, or there
-    is none.
+    is none. seeds: every adapter of a recipe that trains several; empty where it trains one.
     """
 
     name: str
@@ -417,6 +438,7 @@ class RecipeResult:
     suites: Mapping[str, str] = field(default_factory=dict)
     tests: Mapping[str, Any] = field(default_factory=dict)
     promoted: Mapping[str, Any] = field(default_factory=dict)
+    seeds: tuple[SeedResult, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,7 @@ class _Facts:
     counts: dict[str, int] | None = None
     fingerprint: str | None = None
     adapter: Adapter | None = None
+    seeds: dict[int, tuple[str, Adapter | None]] | None = None
     problems: list[str] = field(default_factory=list)
 
     def ask(self, compute: Callable[[], T]) -> T | None:
@@ -116,10 +117,18 @@ def _facts(run: RecipeRun) -> _Facts:
     if splits is not None:
         facts.counts = {split: len(getattr(splits, split)) for split in _SPLITS}
     if base is not None and facts.digests is not None:
-        facts.fingerprint = facts.ask(lambda: run.fingerprint)
+        if run.recipe.seeds:  # which of them has the recipe's fingerprint is known when all are trained
+            facts.seeds = facts.ask(lambda: _of_seeds(run))
+        else:
+            facts.fingerprint = facts.ask(lambda: run.fingerprint)
     if facts.fingerprint is not None:
         facts.adapter = run.store.adapter(facts.fingerprint)
     return facts
+
+
+def _of_seeds(run: RecipeRun) -> dict[int, tuple[str, Adapter | None]]:
+    fingerprints = {seed: run.of_seed(seed).fingerprint for seed in run.recipe.seeds}
+    return {seed: (found, run.store.adapter(found)) for seed, found in fingerprints.items()}
 
 
 @contextlib.contextmanager
@@ -140,9 +149,8 @@ def _document(values: dict[str, Any], facts: _Facts) -> dict[str, Any]:
     return {
         "recipe": values,
         "fingerprint": facts.fingerprint,
-        "adapter": None
-        if facts.adapter is None
-        else {"folder": shown(facts.adapter.folder), "digest": facts.adapter.digest},
+        "adapter": _adapter(facts.adapter),
+        **({} if facts.seeds is None else {"seeds": _seeds(facts.seeds)}),
         "base": {"model": values["base"]["model"], "digest": facts.base_digest},
         "data": {
             split: {
@@ -156,20 +164,33 @@ def _document(values: dict[str, Any], facts: _Facts) -> dict[str, Any]:
     }
 
 
+def _adapter(adapter: Adapter | None) -> dict[str, str] | None:
+    return None if adapter is None else {"folder": shown(adapter.folder), "digest": adapter.digest}
+
+
+def _seeds(seeds: dict[int, tuple[str, Adapter | None]]) -> list[dict[str, Any]]:
+    return [{"seed": seed, "fingerprint": found, "adapter": _adapter(own)} for seed, (found, own) in seeds.items()]
+
+
 def _lines(values: dict[str, Any], facts: _Facts, store: Path) -> Iterator[tuple[str, str]]:
     """What follows the YAML, as comments: the whole output stays a YAML document."""
-    yield "fingerprint", facts.fingerprint or _UNKNOWN
-    if facts.adapter is not None:
-        yield "adapter", shown(facts.adapter.folder)
-    elif facts.fingerprint is not None:
-        yield "adapter", f"not in {shown(store)}; the next run trains it"
-    else:
-        yield "adapter", _UNKNOWN
+    if facts.seeds is None:
+        yield "fingerprint", facts.fingerprint or _UNKNOWN
+        yield "adapter", _where(facts.fingerprint, facts.adapter, store)
+    for seed, (found, adapter) in (facts.seeds or {}).items():
+        yield f"seed {seed}", f"fingerprint {found}"
+        yield "adapter", _where(found, adapter, store)
     yield "base", f"{values['base']['model']}, {_digest(facts.base_digest)}"
     for split in _SPLITS:
         count = f"{_examples(facts.counts[split])}, " if facts.counts is not None else ""
         digest = _digest(facts.digests[split] if facts.digests is not None else None)
         yield split, f"{count}{digest}, {values['data'][split]}"
+
+
+def _where(fingerprint: str | None, adapter: Adapter | None, store: Path) -> str:
+    if adapter is not None:
+        return shown(adapter.folder)
+    return _UNKNOWN if fingerprint is None else f"not in {shown(store)}; the next run trains it"
 
 
 def _examples(count: int) -> str:

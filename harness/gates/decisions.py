@@ -223,7 +223,8 @@ def _decided(
         verdict = replace(verdict, p_value=_p_of_fail(rule, verdict, scores, baseline, seed))
     bar = verdict.threshold if rule.kind is RuleKind.THRESHOLD else None
     against = None if rule.baseline is None else baseline
-    return replace(verdict, drivers=drivers_of(rule, scores, against, bar, texts))
+    # Of the adapter that would be promoted: the others would have examples and words of their own.
+    return replace(verdict, drivers=drivers_of(rule, replace(scores, replicates=()), against, bar, texts))
 
 
 def _p_of_fail(rule: Rule, verdict: Verdict, scores: Scores, baseline: Scores | None, seed: int) -> float:
@@ -316,7 +317,7 @@ def _decide_threshold(rule: Rule, verdict: Verdict, estimate: Estimate) -> Verdi
     if low <= at_most + _ROUNDING < high:
         open_bounds.append(at_most)
     clears = at_least - _ROUNDING <= value <= at_most + _ROUNDING
-    shown = f"{value:.3f} [{low:.3f}, {high:.3f}] on {_examples(estimate.n)}"
+    shown = f"{value:.3f} [{low:.3f}, {high:.3f}] on {_basis(estimate)}"
     if rule.decide == "point":
         outcome = Outcome.PASS if clears else Outcome.FAIL
         reason = f"{shown} {'is' if clears else 'is not'} {_bar_in_words(rule)}."
@@ -330,7 +331,7 @@ def _decide_threshold(rule: Rule, verdict: Verdict, estimate: Estimate) -> Verdi
         nearest = min(open_bounds, key=lambda bound: abs(value - bound))
         outcome = Outcome.INCONCLUSIVE
         reason = (
-            f"{shown}: the interval straddles {nearest:.3f}, so {_examples(estimate.n)} cannot tell; "
+            f"{shown}: the interval straddles {nearest:.3f}, so {_basis(estimate)} cannot tell; "
             f"{_more_examples(estimate, nearest)} to decide."
         )
     else:
@@ -359,7 +360,7 @@ def _decide_comparison(
     if target is None:
         raise GateError(f"{verdict.measure}: a comparison needs max_drop or min_gain.")
     shown = (
-        f"{estimate.value:.3f} against {baseline:.3f} of {rule.compared_with} on {_examples(difference.n)}: "
+        f"{estimate.value:.3f} against {baseline:.3f} of {rule.compared_with} on {_basis(difference)}: "
         f"difference {value:+.3f} [{low:+.3f}, {high:+.3f}]"
     )
     confident = _percent(rule.confidence)
@@ -380,7 +381,7 @@ def _decide_comparison(
     else:
         outcome = Outcome.INCONCLUSIVE
         reason = (
-            f"{shown} straddles {target:+.3f}, so {_examples(difference.n)} cannot tell; "
+            f"{shown} straddles {target:+.3f}, so {_basis(difference)} cannot tell; "
             f"{_more_examples(difference, target)} to decide.{_deciding_margin(rule, low)}"
         )
     return replace(
@@ -409,8 +410,11 @@ def _bar_in_words(rule: Rule) -> str:
 def _more_examples(estimate: Estimate, target: float) -> str:
     """How many more examples would bring the interval clear of the target, if the estimate stayed.
 
-    An interval's half width falls with the square root of the number of examples.
+    An interval's half width falls with the square root of the number of examples; where seeds differ too, no number of
+    examples alone does it.
     """
+    if estimate.seeds > 1:
+        return "more seeds or more examples are needed"
     distance = abs(estimate.value - target)
     half = estimate.value - estimate.low if estimate.value > target else estimate.high - estimate.value
     factor = (half / distance) ** 2 if distance > _ROUNDING else math.inf
@@ -439,6 +443,10 @@ def _no_interval(estimate: Estimate) -> str:
         f"Not decided: the estimate {estimate.value} [{estimate.low}, {estimate.high}] by {estimate.method} "
         "is not finite."
     )
+
+
+def _basis(estimate: Estimate) -> str:
+    return _examples(estimate.n) + (f" and {estimate.seeds} seeds" if estimate.seeds > 1 else "")
 
 
 def _examples(n: int) -> str:

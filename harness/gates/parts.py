@@ -75,6 +75,7 @@ def restricted(scores: Scores, ids: frozenset[str]) -> Scores:
         groups=None if scores.groups is None else _at(scores.groups, kept),
         slices={name: _at(column, kept) for name, column in scores.slices.items()},
         note=note,
+        replicates=tuple(restricted(one, ids) for one in scores.replicates),
     )
 
 
@@ -96,7 +97,12 @@ def with_named(verdict: Verdict, scores: Scores, named: Sequence[str], answers: 
     scores: without a problem, and with all named examples. answers: id -> what the view answered, where known.
     """
     position = {example_id: k for k, example_id in enumerate(scores.ids)}
-    failed = tuple(example_id for example_id in named if not _right(scores, position[example_id]))
+    # One that must never fail must not with any seed.
+    failed = tuple(
+        example_id
+        for example_id in named
+        if not all(_right(one, position[example_id]) for one in scores.replicates or (scores,))
+    )
     if verdict.kind is RuleKind.MUST_PASS:
         share = (len(named) - len(failed)) / len(named)
         verdict = replace(verdict, outcome=Outcome.PASS, value=share, n=len(named), lowest=0.0, highest=1.0)

@@ -109,6 +109,8 @@ def power_warning(rule: Rule, scores: Scores, baseline: Scores | None) -> str:
 
     if rule.decide != "confident" or rule.kind is RuleKind.MUST_PASS or scores.statistic not in _ANALYTIC:
         return ""
+    if scores.replicates:  # what seeds add is not known beforehand
+        return ""
     n = len(scores.ids)
     try:
         designs = _designs(rule, scores, baseline, measured=True)

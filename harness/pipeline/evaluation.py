@@ -22,6 +22,7 @@ from harness.measures import CapabilityResult, CapabilityTask, Classification, G
 from harness.pipeline.grading import StoredGrades
 from harness.pipeline.identity import TRAINING_LIBRARIES, code_digest, library_versions
 from harness.pipeline.preferring import StoredPreferences
+from harness.pipeline.seeds import Seeded
 from harness.progress import Progress
 from harness.promotion import DEFAULT_ALIAS, Move, Registry, Version
 from harness.recipes import Recipe, fingerprint, resolved
@@ -35,6 +36,7 @@ from harness.records import (
     IntegrityCheck,
     Message,
     Outputs,
+    SeedResult,
 )
 from harness.records import TrainingSummary as Training
 from harness.store import Adapter, Store, content_key
@@ -104,6 +106,7 @@ class RecipeRun:
         self.outputs: dict[str, Outputs] = {}
         self.choices: dict[str, Choices] = {}
         self._adapter: Adapter | None = None
+        self._seeded: Seeded | None = None
         self._integrity: tuple[IntegrityCheck, ...] | None = None
         self._loaded: LoadedModel | None = None
         self._attached: Path | None = None
@@ -150,7 +153,9 @@ class RecipeRun:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Of everything that changes the adapter."""
+        """Of everything that changes the adapter; with several seeds, of the adapter that would be promoted."""
+        if self.recipe.seeds:
+            return self.adapter().fingerprint
         return fingerprint(
             self.recipe,
             base_digest=self.base.digest,
@@ -169,17 +174,57 @@ class RecipeRun:
         """
         if self._adapter is None:
             self.splits  # noqa: B018  (wrong data is reported before an adapter is looked for)
+            if self.recipe.seeds:
+                return self._adapter_of_seeds()
             found = self.store.adapter(self.fingerprint)
             self.from_store = found is not None
             self._adapter = found or self._train()
         return self._adapter
+
+    def _adapter_of_seeds(self) -> Adapter:
+        self._seeded = Seeded.trained(self.recipe.seeds, self._train_seed)
+        self.from_store = all(one.from_store for one in self._seeded.members)
+        self._adapter = self._seeded.chosen.adapter
+        return self._adapter
+
+    def _train_seed(self, seed: int) -> tuple[Adapter, bool]:
+        member = self.of_seed(seed)
+        try:
+            adapter = member.adapter()
+        finally:
+            member.close()
+        return adapter, bool(member.from_store)
+
+    def of_seed(self, seed: int) -> RecipeRun:
+        """The run of the same recipe with this seed alone: its adapter has the fingerprint that it has there."""
+        return RecipeRun(
+            self.recipe.model_copy(update={"seed": seed, "seeds": ()}),
+            store=self.store,
+            progress=self.progress,
+            device=self.device,
+            allow_training=self.allow_training,
+            environ=self.environ,
+        )
+
+    def seed_results(self) -> tuple[SeedResult, ...]:
+        """The adapters of the recipe's seeds, once they are there; none where it has one seed."""
+        return () if self._seeded is None else self._seeded.results()
+
+    def replicate_views(self) -> tuple[str, ...]:
+        """The views of all the recipe's adapters, in the order of its seeds; none where it has one seed."""
+        if not self.recipe.seeds:
+            return ()
+        self.adapter()
+        return () if self._seeded is None else tuple(self._seeded.views)
 
     def adapter_if_known(self) -> Adapter | None:
         """The adapter if it was asked for before; nothing is trained or read for this."""
         return self._adapter
 
     def fingerprint_if_known(self) -> str | None:
-        """The fingerprint if data and base model can be read, else None."""
+        """The fingerprint if data and base model can be read, and with several seeds if they are trained, else None."""
+        if self.recipe.seeds and self._adapter is None:
+            return None
         try:
             return self.fingerprint
         except HarnessError:
@@ -315,28 +360,38 @@ class RecipeRun:
         Raises what `adapter`, loading the base and asking it the test examples raise.
         """
         if self._integrity is None:
-            self._integrity = (*self._loaded_integrity(), *check_training(self.adapter().manifest))
+            views = self.replicate_views() or (ADAPTER,)
+            self._integrity = tuple(check for view in views for check in self._integrity_of(view))
         return self._integrity
+
+    def _integrity_of(self, view: str) -> tuple[IntegrityCheck, ...]:
+        adapter = self._adapter_of(view)
+        assert adapter is not None  # all these views have one
+        checks = (*self._loaded_integrity(view, adapter), *check_training(adapter.manifest))
+        if view == ADAPTER:
+            return checks
+        return tuple(
+            dataclasses.replace(one, name=f"{one.name}: {view}", detail=f"{view}: {one.detail}") for one in checks
+        )
 
     def integrity_if_known(self) -> tuple[IntegrityCheck, ...]:
         """The checks if they were made before, else none."""
         return self._integrity or ()
 
-    def _loaded_integrity(self) -> tuple[IntegrityCheck, ...]:
+    def _loaded_integrity(self, view: str, adapter: Adapter) -> tuple[IntegrityCheck, ...]:
         """The checks that need the model, from the store where they passed before."""
         asked = probes(self.splits.test)
         prompts = [[[[m.role, m.content] for m in e.messages], e.expected] for e in asked]
-        key = content_key({"prompts": prompts, **self._model_key(ADAPTER)})
+        key = content_key({"prompts": prompts, **self._model_key(view)})
         known = self.store.result("integrity", key)
         if known is not None:
             return tuple(IntegrityCheck(**check) for check in known)
-        checks = self._check_loaded(asked)
+        checks = self._check_loaded(asked, adapter)
         if all(check.passed for check in checks):  # what failed is looked at again rather than remembered
             self.store.keep_result("integrity", key, [dataclasses.asdict(check) for check in checks])
         return checks
 
-    def _check_loaded(self, asked: tuple[Example, ...]) -> tuple[IntegrityCheck, ...]:
-        adapter = self.adapter()
+    def _check_loaded(self, asked: tuple[Example, ...], adapter: Adapter) -> tuple[IntegrityCheck, ...]:
         try:
             loaded = self._with_adapter(adapter.folder)
         except ScoringError as error:
@@ -362,9 +417,15 @@ class RecipeRun:
 
     def _folder_of(self, view: str) -> Path | None:
         """The folder of the adapter that answers for a view, or None for the base."""
+        if view == PROMOTED:
+            return self._promoted_or_missing().folder
+        adapter = self._adapter_of(view)
+        return None if adapter is None else adapter.folder
+
+    def _adapter_of(self, view: str) -> Adapter | None:
         if view == ADAPTER:
-            return self.adapter().folder
-        return self._promoted_or_missing().folder if view == PROMOTED else None
+            return self.adapter()
+        return self._seeded.views[view].adapter if self._seeded is not None and view in self._seeded.views else None
 
     def _base_loaded(self) -> LoadedModel:
         if self._loaded is None:
@@ -436,7 +497,7 @@ class RecipeRun:
 
     def examples(self, view: str) -> tuple[Example, ...]:
         """The test examples as `view` is asked them: prompted_base sees worked examples before each."""
-        if view not in VIEWS:
+        if view not in VIEWS and view not in self.replicate_views():
             raise GateError(f"there is no view {view!r}; the views are {', '.join(VIEWS)}")
         if view != PROMPTED_BASE:
             return self.splits.test
@@ -564,9 +625,10 @@ class RecipeRun:
 
     def _digest_of(self, view: str) -> str | None:
         """A promoted adapter with the digest of the run's own is the same one, and its answers are the same."""
-        if view == ADAPTER:
-            return self.adapter().digest
-        return self._promoted_or_missing().adapter_digest if view == PROMOTED else None
+        if view == PROMOTED:
+            return self._promoted_or_missing().adapter_digest
+        adapter = self._adapter_of(view)
+        return None if adapter is None else adapter.digest
 
     def _by_example(
         self,

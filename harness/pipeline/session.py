@@ -377,6 +377,7 @@ class Session:
             suites=record.suites,
             tests=record.tests,
             promoted=run.promoted_if_known(),
+            seeds=run.seed_results(),
         )
 
 
@@ -546,17 +547,26 @@ def _constant(run: RecipeRun, measure: str, view: str) -> str | None:
     """As `_unsound`, where a judge would be shown one answer to all questions. It is asked nothing then."""
     if not measure.startswith("judge."):
         return None
-    problem = constant_answers(run.answer(view))
+    views = (run.replicate_views() if view == ADAPTER else ()) or (view,)
+    problem = next(filter(None, (constant_answers(run.answer(one)) for one in views)), None)
     return None if problem is None else f"Not decided: {problem}."
 
 
 def _scores(record: _Record, measure: Measure, rule: Rule, view: str) -> tuple[Scores, Scores | None]:
     """The scores that a rule needs, of the view and of the one it is compared with; they are kept for the record."""
-    scores = measure.scores(view)
-    baseline = None if rule.baseline is None else measure.scores(rule.baseline)
+    scores = _of_all_seeds(record.run, measure, view)
+    baseline = None if rule.baseline is None else _of_all_seeds(record.run, measure, rule.baseline)
     for one in filter(None, (scores, baseline)):
         record.scores.setdefault((measure.name, one.view), one)
     return scores, baseline
+
+
+def _of_all_seeds(run: RecipeRun, measure: Measure, view: str) -> Scores:
+    """A view's scores; of the adapter with those of every seed, where the recipe has several."""
+    scores = measure.scores(view)
+    if view != ADAPTER:
+        return scores
+    return replace(scores, replicates=tuple(replace(measure.scores(v), view=view) for v in run.replicate_views()))
 
 
 def _texts(run: RecipeRun, measure: str) -> dict[str, str]:
@@ -585,7 +595,7 @@ def _measured(record: _Record) -> list[MeasureResult]:
             if view not in measure.computed_views and not _known_for(record.run, name, view):
                 continue
             try:
-                scores = measure.scores(view)
+                scores = _of_all_seeds(record.run, measure, view)
                 record.scores.setdefault((name, view), scores)
                 problem = scores.problem()
                 value = None if problem else statistics.estimate(scores, confidence=0.95, seed=record.recipe.seed)

@@ -23,7 +23,7 @@ def resolved(recipe: Recipe) -> dict[str, Any]:
     Paths are relative to the recipe's directory, so that the result is the same on every machine.
     """
     directory = recipe.source.parent
-    values = recipe.model_dump(mode="python", exclude={"source"})
+    values = recipe.model_dump(mode="python", exclude={"source", *(() if recipe.seeds else ("seeds",))})
     for key in ("train", "validation", "test"):
         values["data"][key] = _relative(values["data"][key], directory)
     if values["evaluation"]["capability"] is not None:

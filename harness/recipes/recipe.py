@@ -108,7 +108,25 @@ class Recipe(_Frozen):
     seed: int = Field(
         default=0, ge=0, lt=_MAX_SEED, description="for weights, data order, dropout and few-shot examples"
     )
+    seeds: Annotated[tuple[int, ...], BeforeValidator(_to_tuple)] = Field(
+        default=(),
+        description="train one adapter with each of these seeds; verdicts then speak of the recipe, not of one of them",
+    )
     source: Path
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_are_several(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        text = ""
+        if len(seeds) == 1:
+            text = f"must name at least 2 seeds, got {shown(list(seeds))}. Write seed: {seeds[0]} for one."
+        elif len(set(seeds)) < len(seeds):
+            text = f"must be distinct, got {shown(list(seeds))}. Remove one."
+        elif any(not 0 <= seed < _MAX_SEED for seed in seeds):
+            text = f"must be whole numbers from 0 to {_MAX_SEED - 1}, got {shown(list(seeds))}."
+        if text:
+            raise PydanticCustomError("harness", "{text}", {"text": text})
+        return seeds
 
     @field_validator("name")
     @classmethod
@@ -219,7 +237,7 @@ def _text(
         return f"must be below {context['lt']}, got {shown(value)}."
     if kind == "string_too_short":
         return "must not be empty."
-    wanted = _WORDS.get(kind)
+    wanted = "a list of whole numbers" if path == ("seeds",) and kind == "tuple_type" else _WORDS.get(kind)
     if wanted is None:
         return f"cannot be used, got {shown(value)}."
     quotes = " Put it in quotes." if kind == "string_type" and isinstance(value, bool | int | float) else ""

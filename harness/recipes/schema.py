@@ -48,6 +48,7 @@ def recipe_schema() -> dict[str, Any]:
         "data": _section(Data),
         "evaluation": _section(Evaluation),
         "seed": own["seed"],
+        "seeds": {**own["seeds"], "minItems": 2, "uniqueItems": True},
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

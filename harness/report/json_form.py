@@ -26,6 +26,7 @@ from harness.records import (
     Rule,
     RuleKind,
     Run,
+    SeedResult,
     SliceShare,
     TermCount,
     TrainingSummary,
@@ -373,6 +374,8 @@ _TRAINING: dict[str, _Kind] = {
     "validation_loss": _array(_step),
 }
 
+_SEED: dict[str, _Kind] = {"seed": _whole, "adapter_digest": _text, "validation_loss": _number, "promotable": _flag}
+
 _RECIPE: dict[str, _Kind] = {
     "name": _text,
     "description": _text,
@@ -392,9 +395,10 @@ _RECIPE: dict[str, _Kind] = {
     "suites": _free_map,
     "tests": _free_map,
     "promoted": _free_map,
+    "seeds": _array(_object(_SEED)),
 }
 
-_LATER_IN_RECIPE: Mapping[str, Any] = {"base_digest": None, "suites": {}, "tests": {}, "promoted": {}}
+_LATER_IN_RECIPE: Mapping[str, Any] = {"base_digest": None, "suites": {}, "tests": {}, "promoted": {}, "seeds": ()}
 
 _TOP: dict[str, _Kind] = {
     "schema_version": _version,
@@ -423,6 +427,7 @@ def _recipe_form(recipe: RecipeResult) -> dict[str, Any]:
         "integrity": [_fields(check, _CHECK) for check in recipe.integrity],
         "measures": [_fields(measure, _MEASURE) for measure in recipe.measures],
         "training": None if recipe.training is None else _fields(recipe.training, _TRAINING),
+        "seeds": [_fields(seed, _SEED) for seed in recipe.seeds],
     }
 
 
@@ -454,6 +459,7 @@ def _recipe_from(form: dict[str, Any]) -> RecipeResult:
             "measures": tuple(MeasureResult(**measure) for measure in form["measures"]),
             "training": None if form["training"] is None else _training_from(form["training"]),
             "samples": tuple(form["samples"]),
+            "seeds": tuple(SeedResult(**seed) for seed in form["seeds"]),
         }
     )
 

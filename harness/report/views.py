@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from harness.records import (
@@ -14,6 +14,7 @@ from harness.records import (
     RecipeResult,
     RuleKind,
     Run,
+    SeedResult,
     TrainingSummary,
     Verdict,
 )
@@ -184,13 +185,24 @@ def recipe_view(recipe: RecipeResult) -> RecipeView:
         ),
         measures=_measure_table(recipe.measures),
         confusions=confusions,
-        details=details,
+        details=(*_seeds(recipe.seeds), *details),
         curve=None if recipe.training is None else loss_curve(recipe.training),
         training="" if recipe.training is None else _training(recipe.training),
         samples=tuple(_sample_view(sample) for sample in recipe.samples),
         config=fact_tables(recipe.config),
         data=fact_tables(recipe.data),
     )
+
+
+def _seeds(seeds: Sequence[SeedResult]) -> tuple[FactTable, ...]:
+    rows = tuple(
+        (
+            f"seed {one.seed}" + (", the one to promote" if one.promotable else ""),
+            f"validation loss {one.validation_loss:.4f}, adapter {one.adapter_digest[:12]}",
+        )
+        for one in seeds
+    )
+    return (FactTable("Adapters, one a seed; the median on validation is the one to promote", rows),) if rows else ()
 
 
 def gate_counts(verdicts: Iterable[Verdict]) -> list[tuple[Outcome, str]]:

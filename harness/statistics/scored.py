@@ -13,6 +13,7 @@ from harness.statistics.bootstrap import Interval
 from harness.statistics.confusion import difference_interval, estimate_interval, statistic_of
 from harness.statistics.means import mean, paired_mean
 from harness.statistics.proportions import paired_proportions, proportion
+from harness.statistics.seeds import over_seeds
 
 __all__ = ["difference", "estimate", "interval", "paired", "point"]
 
@@ -23,6 +24,8 @@ def point(scores: Scores) -> float:
     Raises StatisticsError if the scores cannot carry one.
     """
     _check(scores)
+    if scores.replicates:
+        return math.fsum(map(point, scores.replicates)) / len(scores.replicates)
     if scores.statistic == "mean":
         return math.fsum(scores.values) / len(scores.values)
     truth, predicted = _labels_of(scores)
@@ -51,13 +54,37 @@ def difference(candidate: Scores, baseline: Scores, *, confidence: float = 0.95,
 
 
 def interval(scores: Scores, baseline: Scores | None, *, seed: int = 0) -> Interval:
-    """What `estimate` gives, or with a baseline `difference`, at any confidence from one set of resamples."""
+    """What `estimate` gives, or with a baseline `difference`, at any confidence from one set of resamples.
+
+    Of scores with replicates it is on the mean over the seeds; see `over_seeds`.
+    """
     _check(scores)
+    if scores.replicates or (baseline is not None and baseline.replicates):
+        return _over_seeds(scores, baseline, seed)
     rng = np.random.default_rng(seed)
     if baseline is None:
         return _of_one(scores, rng)
     _check(baseline)
     return _of_two(scores, _aligned(scores, baseline), rng)
+
+
+def _over_seeds(scores: Scores, baseline: Scores | None, seed: int) -> Interval:
+    count = len(scores.replicates) or len(baseline.replicates if baseline is not None else ())
+    ours = scores.replicates or (scores,) * count
+    theirs: tuple[Scores | None, ...] = (
+        (None,) * count if baseline is None else baseline.replicates or (baseline,) * count
+    )
+    if len(ours) != len(theirs):
+        raise StatisticsError(
+            f"{_name(scores)} is of {len(ours)} seeds, and {_name(theirs[0] or scores)} of {len(theirs)}; compare "
+            "recipes of equally many"
+        )
+    for one in ours:
+        if one.ids != ours[0].ids:
+            raise StatisticsError(f"{_name(scores)}: the seeds were not scored on the same examples in one order")
+    low, high = _example_bounds(scores)
+    bounds = (low, high) if baseline is None else (low - high, high - low)
+    return over_seeds([interval(one, other, seed=seed) for one, other in zip(ours, theirs, strict=True)], bounds)
 
 
 def paired(scores: Scores, baseline: Scores | None) -> tuple[NDArray[np.float64], tuple[float, float]]:

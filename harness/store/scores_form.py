@@ -52,6 +52,7 @@ def _form(scores: Scores, place: Any) -> dict[str, Any]:
         "chance": scores.chance,
         "compared_with": scores.compared_with,
         "details": dict(scores.details),
+        "replicates": [_form(one, place) for one in scores.replicates],
     }
 
 
@@ -95,4 +96,5 @@ def _scores(form: Mapping[str, Any], columns: Sequence[tuple[Any, ...]]) -> Scor
         chance=form["chance"],
         compared_with=form["compared_with"],
         details=form["details"],
+        replicates=tuple(_scores(one, columns) for one in form.get("replicates", ())),
     )

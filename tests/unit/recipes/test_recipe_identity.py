@@ -194,6 +194,14 @@ def test_resolved_can_be_loaded_again(write: Write) -> None:
     assert mark(again) == mark(recipe)
 
 
+def test_seeds_are_no_part_of_what_one_adapter_is(write: Write) -> None:
+    """An adapter that was trained with the one seed is found again by a recipe that names several."""
+    several = of(write, changed(seeds=[3, 0]))
+    assert several.seeds == (3, 0)
+    assert resolved(several)["seeds"] == [3, 0]
+    assert mark(several.model_copy(update={"seed": 3, "seeds": ()})) == mark(of(write, changed(seed=3)))
+
+
 def test_training_identity_holds_no_paths_and_names(write: Write, tmp_path: Path) -> None:
     identity = training_identity(of(write, changed(description="words", evaluation={"few_shot": 1})))
     assert set(identity) == {"base", "data", "lora", "quantization", "seed", "training"}

@@ -277,3 +277,18 @@ class TestCheckRecipe:
 
     def test_problems_of_the_file(self, write: Write) -> None:
         assert check_recipe(write("seed: -1\n")) == ["example.yaml: seed must be at least 0, got -1."]
+
+    @pytest.mark.parametrize(
+        ("given", "said"),
+        [
+            ("[3]", "must name at least 2 seeds, got [3]. Write seed: 3 for one."),
+            ("[0, 1, 0]", "must be distinct, got [0, 1, 0]. Remove one."),
+            ("[0, -1]", "must be whole numbers from 0 to 4294967295, got [0, -1]."),
+            ("3", "must be a list of whole numbers, got 3."),
+            ("[0, x]", 'must be a whole number, got "x".'),
+        ],
+    )
+    def test_problems_of_seeds(self, write: Write, given: str, said: str) -> None:
+        (problem,) = check_recipe(write(f"seeds: {given}\n"))
+        assert problem.startswith("example.yaml: seeds")
+        assert problem.endswith(said)

@@ -21,7 +21,7 @@ LORA = f"LoraConfig (peft {version('peft')})"
 SFT = f"SFTConfig (trl {version('trl')})"
 
 Problems = Callable[..., list[str]]
-KEYS = "name, extends, description, base, quantization, lora, training, data, evaluation, seed"
+KEYS = "name, extends, description, base, quantization, lora, training, data, evaluation, seed, seeds"
 
 BLOCK_CASES = [
     # out of range
@@ -241,7 +241,7 @@ def test_what_the_harness_decides_is_not_settable(key: str) -> None:
 
 
 TOP_CASES = [
-    ("seeds: 3", "seeds is not a key of a recipe. Did you mean seed?"),
+    ("sead: 3", "sead is not a key of a recipe. Did you mean seed?"),
     ("zzz: 3", f"zzz is not a key of a recipe. The keys are {KEYS}."),
     ("source: x", f"source is not a key of a recipe. The keys are {KEYS}."),
     ("model: x", "model is not a key of a recipe. Did you mean base.model?"),
