@@ -199,6 +199,7 @@ class Rule:
     must_pass: ids of examples that have to be right, beside that or alone.
     decide: "point" looks at the estimate, "confident" asks the whole interval to clear the bar.
     n: how many examples there have to be, where the suite declares it.
+    early_stop: whether the examples are taken in random order, and no more of them than the decision takes.
     """
 
     at_least: float | None = None
@@ -210,6 +211,7 @@ class Rule:
     confidence: float = 0.95
     must_pass: tuple[str, ...] = ()
     n: int | None = None
+    early_stop: bool = False
 
     @property
     def kind(self) -> RuleKind:
@@ -280,6 +282,7 @@ class Verdict:
     confidence: how sure a confident verdict has to be. p_value: of a fail, the one-sided evidence for it.
     after_holm: of a fail, whether it stands when the recipe's gates are read together; None where there is nothing
     to correct. warning: why these examples are unlikely to decide what the gate asks; "" where they are not.
+    out_of: of a gate that may stop early, how many examples there are, of which it used n; None for any other.
     """
 
     measure: str
@@ -313,6 +316,7 @@ class Verdict:
     p_value: float | None = None
     after_holm: bool | None = None
     warning: str = ""
+    out_of: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

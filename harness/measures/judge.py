@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from harness.errors import JudgeError
-from harness.measures.aligned import check_examples, scores_of, texts_of, truncation_note
+from harness.measures.aligned import AnswerSome, check_examples, chosen, scores_of, texts_of, truncation_note
 from harness.measures.measure import Measure
 from harness.records import Example, Outputs, Scores
 
@@ -52,17 +52,26 @@ class Judged:
 
     examples: the last user message is the question (all of them where there are several), `expected` the
         reference. answer: view -> generated texts. judge: grades answers; see harness.judging.
+    answer_some: as answer, for some of the examples; with it gates can stop early, and the judge is asked no more.
     score: the overall grade, 1 to 5. score_by_criterion: the same for each criterion that the judge grades.
     An answer that the judge did not grade is unscored with the judge's reason, never a low grade.
     """
 
-    def __init__(self, examples: Iterable[Example], answer: Callable[[str], Outputs], judge: _Judge) -> None:
+    def __init__(
+        self,
+        examples: Iterable[Example],
+        answer: Callable[[str], Outputs],
+        judge: _Judge,
+        answer_some: AnswerSome | None = None,
+    ) -> None:
         self.examples = check_examples(examples)
         self.judge_name = judge.name
         self._answer = answer
+        self._answer_some = answer_some
         self._judge = judge
         self._outputs: dict[str, Outputs] = {}
         self._grades: dict[str, dict[str, _Grade]] = {}
+        self._asked: dict[str, set[str]] = {}
         self.score = self._measure("judge.score", lambda grade: grade.score)
         self.score_by_criterion = {name: self._criterion(name) for name in judge.criteria}
 
@@ -71,17 +80,23 @@ class Judged:
 
         Raises JudgeError if the judge grades an answer twice, or one that it was not shown.
         """
-        if view not in self._grades:
-            texts = texts_of(self.outputs(view), view)
-            items = [JudgedAnswer(e.id, _question(e), e.expected, texts[e.id]) for e in self.examples if e.id in texts]
-            grades = list(self._judge.grade(items))
-            asked = {item.id for item in items}
+        return self._graded(view, self.outputs(view), self.examples)
+
+    def _graded(self, view: str, outputs: Outputs, examples: Sequence[Example]) -> dict[str, _Grade]:
+        """All grades of the view so far, after these answers were graded; none is asked for twice."""
+        known = self._grades.setdefault(view, {})
+        texts, asked = texts_of(outputs, view), self._asked.setdefault(view, set())
+        new = [e for e in examples if e.id in texts and e.id not in asked]
+        if new:
+            grades = list(self._judge.grade([JudgedAnswer(e.id, _question(e), e.expected, texts[e.id]) for e in new]))
+            ids = {e.id for e in new}
             for example_id, count in Counter(grade.id for grade in grades).items():
-                if example_id not in asked or count > 1:
-                    what = "twice" if example_id in asked else "without being asked"
+                if example_id not in ids or count > 1:
+                    what = "twice" if example_id in ids else "without being asked"
                     raise JudgeError(f"the judge {self.judge_name} graded {example_id!r} {what}")
-            self._grades[view] = {grade.id: grade for grade in grades}
-        return self._grades[view]
+            known.update((grade.id, grade) for grade in grades)
+            asked |= ids
+        return known
 
     def outputs(self, view: str) -> Outputs:
         """What the view answered, generated on first use."""
@@ -98,9 +113,10 @@ class Judged:
     def _measure(self, name: str, value_of: Callable[[_Grade], float | None]) -> Measure:
         bounds = (LOWEST, HIGHEST)
 
-        def compute(view: str) -> Scores:
-            grades = self.grades(view)
-            texts = texts_of(self.outputs(view), view)
+        def scored(
+            view: str, outputs: Outputs, examples: Sequence[Example], grades: Mapping[str, _Grade]
+        ) -> Scores:
+            texts = texts_of(outputs, view)
             values: dict[str, float] = {}
             unscored: dict[str, str] = {}
             for example_id in texts:
@@ -116,11 +132,21 @@ class Judged:
                     unscored[example_id] = f"the judge's grade is {value}, not within {LOWEST:g} to {HIGHEST:g}"
                 else:
                     values[example_id] = value
-            notes = (self._judge.note, truncation_note(self.outputs(view), self.examples))
-            note = "; ".join(filter(None, notes))
-            return scores_of(name, view, self.examples, values, unscored, bounds=bounds, note=note)
+            note = "; ".join(filter(None, (self._judge.note, truncation_note(outputs, examples))))
+            return scores_of(name, view, examples, values, unscored, bounds=bounds, note=note)
 
-        return Measure(name, compute, bounds)
+        def some(view: str, ids: Sequence[str]) -> Scores:
+            assert self._answer_some is not None
+            outputs, examples = self._answer_some(view, ids), chosen(self.examples, ids)
+            return scored(view, outputs, examples, self._graded(view, outputs, examples))
+
+        return Measure(
+            name,
+            lambda view: scored(view, self.outputs(view), self.examples, self.grades(view)),
+            bounds,
+            some=None if self._answer_some is None else some,
+            examples=self.examples,
+        )
 
 
 def _question(example: Example) -> str:

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -19,6 +19,7 @@ from harness.engine.task_files import find_task
 from harness.errors import AdapterMissing, CapabilityError, DataError, GateError, HarnessError, ScoringError
 from harness.judging import judge_from_environment, load_rubric
 from harness.measures import CapabilityResult, CapabilityTask, Classification, Generation, Judged, Structure
+from harness.pipeline.answers import Answers, some_of
 from harness.pipeline.grading import StoredGrades
 from harness.pipeline.identity import TRAINING_LIBRARIES, code_digest, library_versions
 from harness.progress import Progress
@@ -86,6 +87,7 @@ class RecipeRun:
         self.from_store: bool | None = None
         self.outputs: dict[str, Outputs] = {}
         self.choices: dict[str, Choices] = {}
+        self._answers: dict[str, Answers] = {}
         self._adapter: Adapter | None = None
         self._integrity: tuple[IntegrityCheck, ...] | None = None
         self._loaded: LoadedModel | None = None
@@ -328,12 +330,32 @@ class RecipeRun:
         if view not in self.outputs:
             self.outputs[view] = self._stored(
                 "outputs",
-                {**self._asked(view), "max_new_tokens": self.recipe.evaluation.max_new_tokens},
-                lambda: self._generate(view),
+                self._asked_to_answer(view),
+                lambda: self._answers_of(view).to(self.examples(view), keep=False),
                 lambda o: {"ids": o.ids, "texts": o.texts, "truncated": sorted(o.truncated)},
                 lambda v: Outputs(view, tuple(v["ids"]), tuple(v["texts"]), frozenset(v["truncated"])),
             )
         return self.outputs[view]
+
+    def answer_some(self, view: str, ids: Sequence[str]) -> Outputs:
+        """The view's greedy answers to these test examples; only those that are not known are generated."""
+        if view not in self.outputs and self.store.result("outputs", content_key(self._asked_to_answer(view))):
+            self.answer(view)
+        if view in self.outputs:
+            return some_of(self.outputs[view], ids)
+        wanted = frozenset(ids)
+        return self._answers_of(view).to([e for e in self.examples(view) if e.id in wanted], keep=True)
+
+    def texts(self) -> dict[str, dict[str, str]]:
+        """View -> id -> text of each answer that this run has, of some of the examples where a gate stopped early."""
+        found = {view: answers.texts for view, answers in self._answers.items()}
+        return found | {view: dict(zip(o.ids, o.texts, strict=True)) for view, o in self.outputs.items()}
+
+    def _answers_of(self, view: str) -> Answers:
+        if view not in self._answers:
+            identity = {"max_new_tokens": self.recipe.evaluation.max_new_tokens, **self._model_key(view)}
+            self._answers[view] = Answers(view, identity, self.store, functools.partial(self._generate, view))
+        return self._answers[view]
 
     def score_choices(self, view: str) -> Choices:
         """The view's log-likelihood of every label after every test example's prompt."""
@@ -365,10 +387,9 @@ class RecipeRun:
             turns.append(Message("assistant", shot.expected))
         return tuple(_with_turns(example, turns) for example in self.splits.test)
 
-    def _generate(self, view: str) -> Outputs:
+    def _generate(self, view: str, examples: Sequence[Example]) -> Outputs:
         from harness.engine.generation import generate_answers
 
-        examples = self.examples(view)
         with self._model(view) as (loaded, model), self._counted(f"{view} answers", len(examples)) as count:
             return generate_answers(
                 model,
@@ -403,10 +424,10 @@ class RecipeRun:
         return Classification(self.splits.test, self.recipe.data.labels, self.score_choices, self.answer)
 
     def generation(self) -> Generation:
-        return Generation(self.splits.test, self.answer)
+        return Generation(self.splits.test, self.answer, self.answer_some)
 
     def structure(self) -> Structure:
-        return Structure(self.splits.test, self.answer)
+        return Structure(self.splits.test, self.answer, self.answer_some)
 
     def judge(self) -> Judged:
         """By the rubric named like the recipe. Raises RubricError where there is none."""
@@ -417,7 +438,7 @@ class RecipeRun:
         return self._judged(StoredGrades(judge, rubric.digest, code, self.store))
 
     def _judged(self, grades: StoredGrades) -> Judged:
-        return Judged(self.splits.test, self.answer, grades)
+        return Judged(self.splits.test, self.answer, grades, self.answer_some)
 
     def capability(self, name: str) -> CapabilityTask:
         """One task for the whole run, so that its items are run once a view."""
@@ -475,6 +496,9 @@ class RecipeRun:
     def _asked(self, view: str) -> dict[str, Any]:
         prompts = [[e.id, [[m.role, m.content] for m in e.messages]] for e in self.examples(view)]
         return {"prompts": content_key({"prompts": prompts}), **self._model_key(view)}
+
+    def _asked_to_answer(self, view: str) -> dict[str, Any]:
+        return {**self._asked(view), "max_new_tokens": self.recipe.evaluation.max_new_tokens}
 
     def _stored(
         self,

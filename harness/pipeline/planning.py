@@ -13,12 +13,13 @@ from typing import Any, ClassVar, Literal
 
 from harness.engine.task_files import find_task
 from harness.errors import AdapterMissing, BaseModelError, HarnessError
-from harness.gates import MIN_N, Plan, in_words, plan_gate, plan_slices, rule_from
+from harness.gates import MIN_N, Plan, check_whole, in_words, plan_gate, plan_slices, rule_from
 from harness.judging import Answer, Grade
 from harness.measures import CapabilityResult, Judged, Measure
 from harness.pipeline.evaluation import RecipeRun
 from harness.pipeline.grading import StoredGrades
 from harness.pipeline.session import Session
+from harness.pipeline.stopping import check_stoppable
 from harness.records import ADAPTER, Choices, Example, Outcome, Outputs, Rule, Verdict
 from harness.store import Adapter
 
@@ -91,7 +92,7 @@ class PlanningRun(RecipeRun):
     def _judged(self, grades: StoredGrades) -> Judged:
         return _KnownGrades(self.splits.test, self.answer, grades, lambda view: self._blank.add(("grades", view)))
 
-    def _generate(self, view: str) -> Outputs:
+    def _generate(self, view: str, examples: Sequence[Example]) -> Outputs:
         raise _NotStored(f"{self.recipe.name}: {view} has not answered yet")
 
     def _score(self, view: str) -> Choices:
@@ -162,6 +163,7 @@ class PlanningSession(Session):
     ) -> Verdict:
         """As Session.gate, with a verdict that says nothing and is incomplete."""
         rule = rule_from(**asked, decide=decide_by, bounds=measure.bounds, measure=measure.name, view=view)
+        check_stoppable(measure, rule)
         return self._planned(name, measure, rule, test, view, None, 0)[0]
 
     def gate_slices(
@@ -177,6 +179,7 @@ class PlanningSession(Session):
     ) -> tuple[Verdict, ...]:
         """As Session.gate_slices, with verdicts that say nothing and are incomplete."""
         rule = rule_from(**asked, bounds=measure.bounds, measure=measure.name, view=view)
+        check_whole(rule, measure.name)
         return self._planned(name, measure, rule, test, view, slices, min_n)
 
     def _planned(

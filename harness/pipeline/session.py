@@ -17,6 +17,7 @@ from harness.errors import HarnessError, RecipeError
 from harness.gates import (
     MIN_N,
     chance_caveat,
+    check_whole,
     decide,
     decide_slices,
     label_caveat,
@@ -28,6 +29,7 @@ from harness.gates import (
 from harness.measures import Measure
 from harness.pipeline.evaluation import RecipeRun
 from harness.pipeline.identity import provenance
+from harness.pipeline.stopping import check_stoppable, decide_stopping, stopped_measures
 from harness.progress import Progress, Silent
 from harness.recipes import Recipe, find_recipes, load_recipe, resolved
 from harness.records import (
@@ -170,6 +172,7 @@ class Session:
         confidence: float = 0.95,
         must_pass: Sequence[str] | None = None,
         n: int | None = None,
+        early_stop: bool = False,
     ) -> Verdict:
         """Decide a gate of recipe `name` and keep the verdict. Arguments as harness.gates.rule_from.
 
@@ -186,14 +189,21 @@ class Session:
             confidence=confidence,
             must_pass=must_pass,
             n=n,
+            early_stop=early_stop,
             bounds=measure.bounds,
             measure=measure.name,
             view=view,
         )
+        check_stoppable(measure, rule)
         record = self._records[name]
         problem = _unsound(record.run, rule, view)
         if problem is not None:
             (verdict,) = self._refuse(record, name, measure, rule, view, problem, test=test)
+            return verdict
+        if rule.early_stop:
+            texts = _texts(record.run, measure.name)
+            verdict = decide_stopping(measure, rule, view, seed=record.recipe.seed, texts=texts)
+            self._keep(record, name, test, measure, (verdict,))
             return verdict
         scores, baseline = _scores(measure, rule, view)
         copied = _copied(record.run, measure.name, rule, view)
@@ -229,6 +239,7 @@ class Session:
         Raises GateError for arguments that make no rule or no slice, and what measuring raises.
         """
         rule = rule_from(**asked, bounds=measure.bounds, measure=measure.name, view=view)
+        check_whole(rule, measure.name)
         record = self._records[name]
         problem = _unsound(record.run, rule, view)
         if problem is not None:
@@ -469,10 +480,13 @@ def _answers(run: RecipeRun, measure: str, view: str) -> dict[str, str]:
 def _measured(record: _Record) -> list[MeasureResult]:
     """Every gated measure, on every view that was measured for it."""
     results = []
+    stopped = stopped_measures(record.gates)
     for name, measure in record.measures.items():
         at_chance = chance_caveat(measure.scores(BASE)) if BASE in measure.computed_views else None
         for view in VIEWS:
             if view not in measure.computed_views and not _known_for(record.run, name, view):
+                if (name, view) in stopped:
+                    results.append(stopped[name, view])
                 continue
             try:
                 scores = measure.scores(view)
@@ -526,9 +540,7 @@ def _data_facts(run: RecipeRun) -> dict[str, Any]:
 
 def _samples(run: RecipeRun) -> list[dict[str, Any]]:
     """A few test examples with every view's answer, spread over the test set."""
-    answers: dict[str, Mapping[str, str]] = {
-        view: dict(zip(outputs.ids, outputs.texts, strict=True)) for view, outputs in run.outputs.items()
-    }
+    answers: dict[str, dict[str, str]] = run.texts()
     if not answers:
         answers = {
             view: {
@@ -539,7 +551,7 @@ def _samples(run: RecipeRun) -> list[dict[str, Any]]:
         }
     if not answers:
         return []
-    test = run.splits.test
+    test = [example for example in run.splits.test if any(example.id in known for known in answers.values())]
     chosen = test[:: max(1, len(test) // _SAMPLES)][:_SAMPLES]
     return [
         {

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any
 
 from harness.errors import ReportError
@@ -46,6 +47,8 @@ _LONGEST_INTEGER = 4096
 
 # A kind checks a value found at a place and gives it back in plain form.
 _Kind = Callable[[object, str], Any]
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def report_json(run: Run) -> str:
@@ -243,7 +246,9 @@ def _free_map(value: object, where: str) -> dict[str, Any]:
     return {key: _free(value[key], _under(where, key)) for key in sorted(value)}
 
 
-def _object(fields: Mapping[str, _Kind]) -> _Kind:
+def _object(fields: Mapping[str, _Kind], missing: Mapping[str, Any] = _NOTHING) -> _Kind:
+    """missing: what a key counts as that reports did not have when they were first written."""
+
     def check(value: object, where: str) -> dict[str, Any]:
         if not isinstance(value, Mapping):
             raise _wrong(where, "an object", value)
@@ -253,9 +258,10 @@ def _object(fields: Mapping[str, _Kind]) -> _Kind:
                 hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(fields)}"
                 raise ReportError(f"report.json: {_place(where)} has an unknown key {_shown(key)}; {hint}")
         for key in fields:
-            if key not in value:
+            if key not in value and key not in missing:
                 raise ReportError(f"report.json: {_place(where)} has no {key}; use a report as the harness wrote it")
-        return {key: kind(value[key], _under(where, key)) for key, kind in fields.items()}
+        found = {**missing, **value}
+        return {key: kind(found[key], _under(where, key)) for key, kind in fields.items()}
 
     return check
 
@@ -322,7 +328,11 @@ _VERDICT: dict[str, _Kind] = {
     "drivers": _optional(_object(_DRIVERS)),
     "method": _text,
     "note": _text,
+    "out_of": _optional(_whole),
 }
+
+# Keys that came later: a report without them is read.
+_LATER_IN_GATE: Mapping[str, Any] = {"out_of": None}
 
 _GATE: dict[str, _Kind] = {"id": _text, "test": _text, **_VERDICT}
 
@@ -359,7 +369,7 @@ _RECIPE: dict[str, _Kind] = {
     "from_store": _optional(_flag),
     "problem": _optional(_text),
     "integrity": _array(_object(_CHECK)),
-    "gates": _array(_object(_GATE)),
+    "gates": _array(_object(_GATE, _LATER_IN_GATE)),
     "measures": _array(_object(_MEASURE)),
     "training": _optional(_object(_TRAINING)),
     "samples": _array(_free_map),
