@@ -541,8 +541,9 @@ NOTES = """\
 met within 5 points; all with two standard errors of the simulation on top. *fails*: at most 5 % where the truth is on
 or above the bar. A threshold is decided by the two-sided interval, so 2.5 % is what to expect at the bar. By point
 promises nothing: it is there to be compared with. *passes early*, *fails early*: decided so at any moment, on all of
-the error allowed. *early, then all*: `gate(..., early_stop=True)`, where a fifth of it is spent on stopping early, and
-what does not stop is decided on all n examples with the rest. *used*: mean share of the examples looked at when every run stops as soon as it is decided."""
+the error allowed. *early, then all*: `gate(..., early_stop=True)`, which spends a fifth of it on stopping early, and
+decides what does not stop on all n examples with the rest. *used*: mean share of the examples looked at when every run
+stops as soon as it is decided."""
 
 
 def run(chosen: Sequence[Case], sizes: Sequence[int], *, runs: int, seed: int) -> str:

@@ -316,8 +316,8 @@ def other_number(rule: Rule, n: int) -> str | None:
     if rule.n is None or rule.n == n:
         return None
     return (
-        f"Not decided: the gate declares n={rule.n} and the test set has {_examples(n)}. Bring back what is missing, or "
-        "declare the new number."
+        f"Not decided: the gate declares n={rule.n} and the test set has {_examples(n)}. Bring back what is missing, "
+        "or declare the new number."
     )
 
 

@@ -220,5 +220,5 @@ def _whole(rule: Rule, take: Take, *, view: str, total: int, seed: int, texts: M
         verdict = replace(verdict, p_value=min(1.0, verdict.p_value / (1 - SHARE)))
     if verdict.value is None:
         return verdict
-    all_used = f"Not decided early, so all {total} examples were used, at the {100 * left:.4g} % confidence that is left."
-    return replace(verdict, reason=f"{verdict.reason} {all_used}")
+    used = f"Not decided early, so all {total} examples were used, at the {100 * left:.4g} % confidence that is left."
+    return replace(verdict, reason=f"{verdict.reason} {used}")

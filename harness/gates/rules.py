@@ -136,8 +136,8 @@ def check_whole(rule: Rule, measure: str) -> None:
     """Raises GateError for a rule that is to be decided on the values of a slice and cannot be."""
     if rule.early_stop:
         raise GateError(
-            f"{measure}: early_stop is for the whole test set; of a slice, which examples come is left to chance. Leave "
-            "early_stop or slices out."
+            f"{measure}: early_stop is for the whole test set; of a slice, which examples come is left to chance. "
+            "Leave early_stop or slices out."
         )
 
 

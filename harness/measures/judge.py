@@ -113,9 +113,7 @@ class Judged:
     def _measure(self, name: str, value_of: Callable[[_Grade], float | None]) -> Measure:
         bounds = (LOWEST, HIGHEST)
 
-        def scored(
-            view: str, outputs: Outputs, examples: Sequence[Example], grades: Mapping[str, _Grade]
-        ) -> Scores:
+        def scored(view: str, outputs: Outputs, examples: Sequence[Example], grades: Mapping[str, _Grade]) -> Scores:
             texts = texts_of(outputs, view)
             values: dict[str, float] = {}
             unscored: dict[str, str] = {}

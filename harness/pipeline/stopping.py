@@ -22,9 +22,7 @@ def check_stoppable(measure: Measure, rule: Rule) -> None:
         )
 
 
-def decide_stopping(
-    measure: Measure, rule: Rule, view: str, *, seed: int, texts: Mapping[str, str]
-) -> Verdict:
+def decide_stopping(measure: Measure, rule: Rule, view: str, *, seed: int, texts: Mapping[str, str]) -> Verdict:
     """The verdict of a rule with early_stop; no more examples are answered and judged than it takes.
 
     Raises GateError as `check_stoppable` does, and what measuring raises.

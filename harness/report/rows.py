@@ -34,7 +34,8 @@ class GateRow(NamedTuple):
     """One gate: plain text on one line each, no hidden characters, no markup escaped.
 
     measure: its name, and the view where it is not the adapter. value: "0.912 [0.880, 0.938]", for a
-    comparison "0.912, +0.034 [+0.010, +0.058] vs base"; " (23 of 60 examples)" where it stopped early. verdict: passed, failed, inconclusive, incomplete.
+    comparison "0.912, +0.034 [+0.010, +0.058] vs base"; and " (23 of 60 examples)"
+    where it stopped early. verdict: passed, failed, inconclusive, incomplete.
     reason: with what drove the verdict, and notes. slice: "where plan=free", "" for the whole test set.
     warning: why the examples are unlikely to decide what is asked, else "".
     """

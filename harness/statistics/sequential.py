@@ -186,7 +186,9 @@ def check_target(target: float, bounds: tuple[float, float]) -> None:
     """Raises StatisticsError for a target at the end of the bounds or beyond: no bet can be lost against it."""
     low, high = bounds
     if not low < target < high:
-        raise StatisticsError(f"a target of {target:g} leaves nothing to decide between the bounds {low:g} and {high:g}")
+        raise StatisticsError(
+            f"a target of {target:g} leaves nothing to decide between the bounds {low:g} and {high:g}"
+        )
 
 
 def _check(bounds: tuple[float, float], confidence: float) -> None:

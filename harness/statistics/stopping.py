@@ -9,7 +9,6 @@ import numpy as np
 
 from harness.errors import StatisticsError
 from harness.records import Scores
-from harness.statistics.bootstrap import Floats
 from harness.statistics.means import grouped
 from harness.statistics.scored import paired
 from harness.statistics.sequential import SequentialTest, check_target, ever_decided
@@ -59,9 +58,7 @@ class UnitTest:
     without moving what is tested.
     """
 
-    def __init__(
-        self, target: float, *, sizes: Sequence[int], bounds: tuple[float, float], confidence: float
-    ) -> None:
+    def __init__(self, target: float, *, sizes: Sequence[int], bounds: tuple[float, float], confidence: float) -> None:
         check_target(target, bounds)
         self.target = target
         self._ends = _ends(target, bounds, sizes)

@@ -12,7 +12,7 @@ import pytest
 from harness.errors import GateError
 from harness.gates import decide, decide_early, decide_slices, plan_gate, rule_from
 from harness.gates.parts import restricted
-from harness.records import Outcome, Rule, RuleKind, Scores, Verdict
+from harness.records import Outcome, Rule, Scores, Verdict
 from harness.statistics import UnitTest, drawn_units, stop_early
 
 
@@ -39,13 +39,11 @@ class Source:
         return self.part(self.whole, part), None if self.baseline is None else self.part(self.baseline, part)
 
     def part(self, whole: Scores, ids: frozenset[str]) -> Scores:
-        found = restricted(whole, ids)
-        return replace(found, unscored={i: why for i, why in whole.unscored.items() if i in ids})
+        return replace(restricted(whole, ids), unscored={i: why for i, why in whole.unscored.items() if i in ids})
 
     def decide(self, rule: Rule, **fields: Any) -> Verdict:
         known = {"measure": self.whole.measure, "view": "adapter", "bounds": self.whole.bounds, "seed": 0, **fields}
-        ids = (*self.whole.ids, *self.whole.unscored)
-        return decide_early(rule, ids, self.whole.groups, self, **known)
+        return decide_early(rule, self.whole.ids, self.whole.groups, self, **known)
 
 
 AT_LEAST = rule_from(at_least=0.8, early_stop=True)
@@ -114,18 +112,18 @@ def test_a_comparison_asks_the_same_examples_of_both_views(gain: float, outcome:
 
 
 def test_what_is_not_decided_early_is_decided_on_all_at_the_confidence_left() -> None:
-    """106 of 120 at a bar of 0.8: the 95 % interval clears it, and so does the one at 96 %."""
-    source = Source(scores([1.0] * 106 + [0.0] * 14))
+    """132 of 150 at a bar of 0.8: the 95 % interval clears it, and so does the one at 96 %; of 130 only the first."""
+    source = Source(scores([1.0] * 132 + [0.0] * 18))
     verdict = source.decide(AT_LEAST)
     usual = decide(replace(AT_LEAST, early_stop=False, confidence=0.96), source.whole, None, view="adapter")
     assert source.all
-    assert (verdict.outcome, verdict.n, verdict.out_of) == (Outcome.PASS, 120, 120)
+    assert (verdict.outcome, verdict.n, verdict.out_of) == (Outcome.PASS, 150, 150)
     assert (verdict.low, verdict.high, verdict.confidence) == (usual.low, usual.high, 0.95)
     assert verdict.reason == (
-        f"{usual.reason} Not decided early, so all 120 examples were used, at the 96 % confidence that is left."
+        f"{usual.reason} Not decided early, so all 150 examples were used, at the 96 % confidence that is left."
     )
     # Between 95 and 96 % lies what stopping early costs.
-    dear = Source(scores([1.0] * 104 + [0.0] * 16))
+    dear = Source(scores([1.0] * 130 + [0.0] * 20))
     plain = decide(replace(AT_LEAST, early_stop=False), dear.whole, None, view="adapter")
     assert (plain.outcome, dear.decide(AT_LEAST).outcome) == (Outcome.PASS, Outcome.INCONCLUSIVE)
 
@@ -187,12 +185,13 @@ def test_an_example_without_a_score_among_those_asked_is_incomplete() -> None:
     whole = scores([1.0] * 99)
     first = f"t-{drawn_units(None, 99, seed=0)[0][0]}"
     kept = restricted(whole, frozenset(whole.ids) - {first})
-    # The unscored one comes last in the list of ids, so it is asked as that one would be.
     source = Source(replace(kept, n_expected=99, unscored={first: "the judge gave no grade"}))
-    ids = [i if i != first else first for i in whole.ids]
-    verdict = decide_early(AT_LEAST, ids, None, source, measure="m", view="adapter", bounds=(0.0, 1.0))
+    verdict = decide_early(AT_LEAST, whole.ids, None, source, measure="m", view="adapter", bounds=(0.0, 1.0))
     assert (verdict.outcome, verdict.n, verdict.out_of) == (Outcome.INCOMPLETE, 0, 99)
-    assert verdict.reason.endswith(f"15 examples scored where 16 were expected.") or "no grade" in verdict.reason
+    assert verdict.reason == (
+        "Not decided: generation.exact_match of adapter: 1 of 16 examples have no score, first "
+        f"{first}: the judge gave no grade."
+    )
 
 
 def test_a_missing_score_that_was_not_needed_is_none() -> None:
@@ -213,10 +212,11 @@ def test_other_examples_than_asked_are_no_evidence() -> None:
 
 
 def test_a_baseline_on_other_examples_is_no_evidence() -> None:
-    source = Source(scores([1.0] * 99), scores([0.0] * 99, "base", ids=tuple(f"x-{k}" for k in range(99))))
-    verdict = source.decide(GAIN)
-    assert verdict.outcome is Outcome.INCOMPLETE
-    assert "were not scored on the same examples" in verdict.reason or "0 examples scored" in verdict.reason
+    ours, theirs = scores([1.0] * 16), scores([0.0] * 16, "base", ids=tuple(f"x-{k}" for k in range(16)))
+    options = {"measure": "m", "view": "adapter", "bounds": (0.0, 1.0)}
+    verdict = decide_early(GAIN, ours.ids, None, lambda _: (ours, theirs), **options)
+    assert (verdict.outcome, verdict.n) == (Outcome.INCOMPLETE, 0)
+    assert "adapter and base were not scored on the same examples: 16 examples only in adapter" in verdict.reason
 
 
 def test_the_declared_number_is_that_of_the_whole_test_set() -> None:
@@ -264,7 +264,7 @@ def test_a_rule_that_stops_early_is_decided_with_confidence() -> None:
         ({"at_most": 0.0, "early_stop": True}, "at_most=0 is the end of the scale"),
         (
             {"at_least": 3.0, "early_stop": True, "bounds": (0.0, float("inf"))},
-            "early_stop needs a lowest and a highest value that an example can have, and the measure goes from 0 to inf.",
+            "early_stop needs a lowest and a highest value that an example can have, and the measure goes from 0 to",
         ),
         ({"early_stop": True}, "the gate has no rule"),
     ],
@@ -299,32 +299,25 @@ def test_a_plan_counts_on_what_stopping_early_leaves() -> None:
 # ---- How often it is wrong
 
 
-@pytest.mark.parametrize(
-    ("rule", "grouped"), [(AT_LEAST, False), (AT_LEAST, True), (rule_from(compared_with="base", max_drop=0.05), False)]
-)
-def test_it_errs_no_more_than_allowed_and_saves_where_the_matter_is_clear(rule: Rule, grouped: bool) -> None:
-    """At the bar, 300 runs of 60, or of 60 pairs: passes and fails in at most 5 %, and two standard errors, 2.5 points."""
+@pytest.mark.parametrize("grouped", [False, True])
+def test_it_errs_no_more_than_allowed_and_saves_where_the_matter_is_clear(grouped: bool) -> None:
+    """At the bar, 200 runs of 60, or of 60 pairs: passes and fails in at most 2.5 %, and two standard errors.
+
+    Comparisons: tests/unit/statistics/test_error_rates.py.
+    """
     n = 120 if grouped else 60
-    rule = replace(rule, early_stop=True)
     rng = np.random.default_rng(7)
     counts = {Outcome.PASS: 0, Outcome.FAIL: 0, Outcome.INCONCLUSIVE: 0, Outcome.INCOMPLETE: 0}
     used = 0
-    for run in range(300):
+    for run in range(200):
         groups = tuple(f"g{k // 2}" for k in range(n)) if grouped else None
         at_bar = rng.random(60).repeat(n // 60) < 0.8
-        source = Source(scores(at_bar, groups=groups))
-        if rule.kind is RuleKind.DROP:
-            case = rng.choice(3, size=60, p=(0.85, 0.05, 0.10))
-            source = Source(scores(case != 2), scores(case != 1, "base"))
-        counts[source.decide(rule, seed=run).outcome] += 1
-        clear = Source(scores(rng.random(n) < 0.99, groups=groups), scores(rng.random(n) < 0.3, "base", groups=groups))
-        if rule.kind is RuleKind.THRESHOLD:
-            clear.baseline = None
-        used += clear.decide(rule, seed=run).n
+        counts[Source(scores(at_bar, groups=groups)).decide(AT_LEAST, seed=run).outcome] += 1
+        used += Source(scores(rng.random(n) < 0.99, groups=groups)).decide(AT_LEAST, seed=run).n
     assert counts[Outcome.INCOMPLETE] == 0
-    assert counts[Outcome.PASS] <= 300 * 0.075
-    assert counts[Outcome.FAIL] <= 300 * 0.075
-    assert used < 0.8 * 300 * n
+    assert counts[Outcome.PASS] <= 200 * 0.047
+    assert counts[Outcome.FAIL] <= 200 * 0.047
+    assert used < 0.8 * 200 * n
 
 
 def test_nobody_may_look_without_betting() -> None:
@@ -332,8 +325,8 @@ def test_nobody_may_look_without_betting() -> None:
     rng = np.random.default_rng(7)
     plain = replace(AT_LEAST, early_stop=False, confidence=0.9)
     wrong = 0
-    for _ in range(300):
+    for _ in range(100):
         values = scores(rng.random(160) < 0.8)
         looks = [restricted(values, frozenset(values.ids[:k])) for k in range(16, 161, 16)]
         wrong += any(decide(plain, part, None, view="adapter").outcome is not Outcome.INCONCLUSIVE for part in looks)
-    assert wrong > 300 * 0.2
+    assert wrong > 100 * 0.15
