@@ -89,7 +89,7 @@ def decide_early(
 class _Bets:
     """The bets on a rule's bars, and the units that they were made on.
 
-    sizes: examples of each unit there is. bounds: of the measure.
+    sizes: examples of each unit there is. bounds: of the measure. seen: values of the units looked at, of n examples.
     """
 
     def __init__(self, rule: Rule, sizes: Sequence[int], bounds: tuple[float, float]) -> None:
@@ -101,18 +101,18 @@ class _Bets:
         self.ends = (-width, width) if compares else bounds
         self.confidence, _ = statistics.spending(rule.confidence, SHARE, two_sided=not compares)
         self.seen: list[list[float]] = []
+        self.n = 0
+        self._sum = 0.0
         self._tests = {
             name: statistics.UnitTest(target, sizes=sizes, bounds=self.ends, confidence=self.confidence)
             for name, target in _targets(rule).items()
         }
 
-    @property
-    def n(self) -> int:
-        """How many examples were looked at."""
-        return sum(map(len, self.seen))
-
     def add(self, unit: list[float]) -> None:
+        """unit: the values of an example, or of those of a group."""
         self.seen.append(unit)
+        self.n += len(unit)
+        self._sum += math.fsum(unit)
         for test in self._tests.values():
             test.add([unit])
 
@@ -137,7 +137,7 @@ class _Bets:
 
         One that the mean of what was seen contradicts waits: a verdict beside a value that says otherwise helps nobody.
         """
-        mean = _mean(self.seen)
+        mean = self._sum / self.n
         return {
             name: test.decision
             for name, test in self._tests.items()
