@@ -90,7 +90,9 @@ class PlanningRun(RecipeRun):
             return CapabilityResult(view, ids, {"acc": zeros, "acc_norm": zeros}, len(ids))
 
     def _judged(self, grades: StoredGrades) -> Judged:
-        return _KnownGrades(self.splits.test, self.answer, grades, lambda view: self._blank.add(("grades", view)))
+        return _KnownGrades(
+            self.splits.test, self.answer, self.answer_some, grades, lambda view: self._blank.add(("grades", view))
+        )
 
     def _generate(self, view: str, examples: Sequence[Example]) -> Outputs:
         raise _NotStored(f"{self.recipe.name}: {view} has not answered yet")
@@ -109,10 +111,11 @@ class _KnownGrades(Judged):
         self,
         examples: Iterable[Example],
         answer: Callable[[str], Outputs],
+        answer_some: Callable[[str, Sequence[str]], Outputs],
         grades: StoredGrades,
         blank: Callable[[str], None],
     ) -> None:
-        super().__init__(examples, answer, _FromStore(grades))
+        super().__init__(examples, answer, _FromStore(grades), answer_some)
         self._mark_blank = blank
         self._criteria = grades.criteria
 
