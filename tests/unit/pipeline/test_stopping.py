@@ -1,4 +1,4 @@
-"""What a session makes of gates that stop early. The measure is a suite's own; tests/pipeline has answers and a judge."""
+"""What a session makes of gates that stop early, on a measure of its own; tests/pipeline has answers and a judge."""
 
 from __future__ import annotations
 
