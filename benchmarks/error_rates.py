@@ -29,7 +29,8 @@ from _common import ROOT, machine_line, table
 from numpy.typing import NDArray
 
 from harness import statistics
-from harness.gates import decide, in_words, informative
+from harness.gates import Take, decide, decide_early, in_words, informative
+from harness.gates.parts import restricted
 from harness.records import ADAPTER, BASE, Outcome, Rule, Scores
 from harness.statistics import Design, bootstrap
 from harness.statistics.confusion import statistic
@@ -435,9 +436,9 @@ class Early(NamedTuple):
     """What stopping early does to one rule on test sets of one size and truth.
 
     above, below: share of runs that ever decided so, within n examples, with all of the error spent on it.
-    used: mean share of the examples that were looked at. passed, failed, used_first: the same where a fifth of the
-    error is spent on stopping early and what is left decides on all n. fixed: passes of the rule on all n without
-    stopping early.
+    used: mean share of the examples that were looked at. passed, failed, used_first: the same of the gate with
+    early_stop=True, which spends a fifth of the error on stopping early and what is left on all n. fixed: passes of
+    the rule on all n without stopping early.
     """
 
     case: str
@@ -454,30 +455,42 @@ class Early(NamedTuple):
     fixed: float
 
 
-SHARE = 0.2
+def taking(scores: Scores, baseline: Scores | None) -> Take:
+    """Examples as a gate gets them that stops early: only those that it asks for."""
+
+    def take(ids: Sequence[str] | None) -> tuple[Scores, Scores | None]:
+        if ids is None:
+            return scores, baseline
+        asked = frozenset(ids)
+        return restricted(scores, asked), None if baseline is None else restricted(baseline, asked)
+
+    return take
 
 
 def stopped(case: Case, n: int, truth: float, *, runs: int, seed: int, fixed: float) -> Early:
     """Takes the examples of `runs` test sets one by one and stops each when the rule is decided."""
     rng = np.random.default_rng((seed, n))
-    confidence = case.rule.confidence
+    rule = replace(case.rule, early_stop=True)
     above = below = used = passed = failed = used_first = 0
     for run in range(runs):
         scores, baseline = case.generate(rng, n, truth)
-        stop = statistics.stop_early(scores, baseline, case.target, confidence=confidence, seed=run)
+        stop = statistics.stop_early(scores, baseline, case.target, confidence=rule.confidence, seed=run)
         above += stop.decision == "above"
         below += stop.decision == "below"
         used += stop.used
-        stop = statistics.stop_early(scores, baseline, case.target, confidence=confidence, share=SHARE, seed=run)
-        used_first += stop.used
-        if stop.left is None:
-            passed += stop.decision == "above"
-            failed += stop.decision == "below"
-        else:
-            with _few_of_a_label():
-                verdict = decide(replace(case.rule, confidence=stop.left), scores, baseline, view=ADAPTER, seed=run)
-            passed += verdict.outcome is Outcome.PASS
-            failed += verdict.outcome is Outcome.FAIL
+        verdict = decide_early(
+            rule,
+            scores.ids,
+            scores.groups,
+            taking(scores, baseline),
+            measure=scores.measure,
+            view=ADAPTER,
+            bounds=scores.bounds,
+            seed=run,
+        )
+        used_first += verdict.n
+        passed += verdict.outcome is Outcome.PASS
+        failed += verdict.outcome is Outcome.FAIL
     counts = (above, below, used / n, passed, failed, used_first / n)
     return Early(case.name, n, truth, case.target, runs, *(count / runs for count in counts), fixed)
 
@@ -571,8 +584,9 @@ NOTES = """\
 met within 5 points; all with two standard errors of the simulation on top. *fails*: at most 5 % where the truth is on
 or above the bar. A threshold is decided by the two-sided interval, so 2.5 % is what to expect at the bar. By point
 promises nothing: it is there to be compared with. *passes early*, *fails early*: decided so at any moment, on all of
-the error allowed. *early, then all*: a fifth of it is spent on stopping early, and what does not stop is decided on all
-n examples with the rest. *used*: mean share of the examples looked at when every run stops as soon as it is decided."""
+the error allowed. *early, then all*: `gate(..., early_stop=True)`, which spends a fifth of it on stopping early, and
+decides what does not stop on all n examples with the rest. *used*: mean share of the examples looked at when every run
+stops as soon as it is decided."""
 
 
 def run(chosen: Sequence[Case], sizes: Sequence[int], *, runs: int, seed: int) -> str:

@@ -221,6 +221,7 @@ class Rule:
     must_pass: ids of examples that have to be right, beside that or alone.
     decide: "point" looks at the estimate, "confident" asks the whole interval to clear the bar.
     n: how many examples there have to be, where the suite declares it.
+    early_stop: whether the examples are taken in random order, and no more of them than the decision takes.
     """
 
     at_least: float | None = None
@@ -232,6 +233,7 @@ class Rule:
     confidence: float = 0.95
     must_pass: tuple[str, ...] = ()
     n: int | None = None
+    early_stop: bool = False
 
     @property
     def baseline(self) -> str | None:
@@ -308,6 +310,7 @@ class Verdict:
     after_holm: of a fail, whether it stands when the recipe's gates are read together; None where there is nothing
     to correct. warning: why these examples are unlikely to decide what the gate asks; "" where they are not.
     asked: the rule itself, by which a promotion tells whether a gate was loosened; None in a report from before that.
+    out_of: of a gate that may stop early, how many examples there are, of which it used n; None for any other.
     """
 
     measure: str
@@ -342,6 +345,7 @@ class Verdict:
     after_holm: bool | None = None
     warning: str = ""
     asked: Rule | None = None
+    out_of: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

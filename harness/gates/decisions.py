@@ -6,15 +6,16 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
+from typing import NamedTuple
 
 from harness.errors import GateError, StatisticsError
 from harness.gates.informative import uninformative
 from harness.gates.parts import SliceValues, check_named, restricted, slice_values, with_named
 from harness.gates.plans import power_warning
-from harness.gates.rules import check_rule, check_slices, in_words
+from harness.gates.rules import check_rule, check_slices, check_whole, in_words
 from harness.records import Estimate, Outcome, Rule, RuleKind, Scores, Verdict
 
-__all__ = ["MIN_N", "decide", "decide_slices", "overall", "unmeasured"]
+__all__ = ["MIN_N", "Estimates", "decide", "decide_slices", "other_number", "overall", "unmeasured"]
 
 MIN_N = 20
 """The fewest examples that a slice's value is decided on, where a gate does not say otherwise."""
@@ -28,6 +29,13 @@ _ROUNDING = 1e-9
 _OUT_OF_REACH = 100.0
 
 
+class Estimates(NamedTuple):
+    """What a rule is decided by: the measure on the view, and the paired difference where it compares."""
+
+    value: Estimate
+    difference: Estimate | None
+
+
 def decide(
     rule: Rule,
     scores: Scores,
@@ -37,12 +45,15 @@ def decide(
     seed: int = 0,
     texts: Mapping[str, str] = _NOTHING,
     answers: Mapping[str, str] = _NOTHING,
+    estimates: Estimates | None = None,
 ) -> Verdict:
     """The verdict of a rule on one view's scores.
 
     scores: of `view`. baseline: of `rule.baseline` on the same examples; not used by a threshold.
     seed: of the resampling behind an interval; the same scores and seed give the same verdict.
     texts, answers: id -> what was asked and what the view answered, where known; they explain a verdict.
+    estimates: to decide by, where the usual intervals do not hold because of when the scores end; then p_value and
+    warning are left to the caller.
 
     A threshold is decided by the estimate ("point") or by its two-sided interval at `rule.confidence`
     ("confident"). A comparison is decided by the one-sided bound of the paired difference at
@@ -58,7 +69,7 @@ def decide(
     if problem is not None:
         return replace(verdict, reason=problem)
     if rule.kind is not RuleKind.MUST_PASS:
-        verdict = _decided(rule, verdict, scores, baseline, seed, texts)
+        verdict = _decided(rule, verdict, scores, baseline, seed, texts, estimates)
     if rule.must_pass and (verdict.value is not None or rule.kind is RuleKind.MUST_PASS):
         return with_named(verdict, scores, rule.must_pass, answers)
     return verdict
@@ -85,6 +96,7 @@ def decide_slices(
     names = check_slices(scores.measure, slices, min_n, tuple(scores.slices))
     if rule.must_pass:
         raise GateError(f"{scores.measure}: must_pass names single examples, slices are many. Write a gate for each.")
+    check_whole(rule, scores.measure)
     undecided = _undecided(rule, scores, baseline)
     problem = _problem(rule, scores, baseline) or _not_informative(rule, scores, baseline)
     verdicts: list[Verdict] = []
@@ -200,31 +212,46 @@ def _check(rule: Rule, scores: Scores, baseline: Scores | None, view: str) -> No
 
 
 def _decided(
-    rule: Rule, verdict: Verdict, scores: Scores, baseline: Scores | None, seed: int, texts: Mapping[str, str]
+    rule: Rule,
+    verdict: Verdict,
+    scores: Scores,
+    baseline: Scores | None,
+    seed: int,
+    texts: Mapping[str, str],
+    estimates: Estimates | None = None,
 ) -> Verdict:
     # Loads scipy: not on import, which collecting tests pays for.
     from harness import statistics
     from harness.gates.drivers import drivers_of
 
     try:
-        estimate = statistics.estimate(scores, confidence=rule.confidence, seed=seed)
-        if rule.baseline is None or baseline is None:
+        estimate, difference = estimates or _usual(rule, scores, baseline, seed)
+        if baseline is None or difference is None:
             verdict = _decide_threshold(rule, verdict, estimate)
         else:
-            difference = statistics.difference(scores, baseline, confidence=2 * rule.confidence - 1, seed=seed)
             verdict = _decide_comparison(rule, verdict, estimate, statistics.point(baseline), difference)
     except StatisticsError as error:
         return replace(verdict, reason=f"Not decided: {str(error).rstrip('.')}.")
-    if verdict.value is not None:
+    if verdict.value is not None and estimates is None:
         verdict = replace(verdict, warning=power_warning(rule, scores, baseline))
     if verdict.outcome not in (Outcome.FAIL, Outcome.INCONCLUSIVE):
         return verdict
-    if verdict.outcome is Outcome.FAIL:
+    if verdict.outcome is Outcome.FAIL and estimates is None:
         verdict = replace(verdict, p_value=_p_of_fail(rule, verdict, scores, baseline, seed))
     bar = verdict.threshold if rule.kind is RuleKind.THRESHOLD else None
     against = None if rule.baseline is None else baseline
     # Of the adapter that would be promoted: the others would have examples and words of their own.
     return replace(verdict, drivers=drivers_of(rule, replace(scores, replicates=()), against, bar, texts))
+
+
+def _usual(rule: Rule, scores: Scores, baseline: Scores | None, seed: int) -> Estimates:
+    from harness import statistics
+
+    estimate = statistics.estimate(scores, confidence=rule.confidence, seed=seed)
+    if rule.baseline is None or baseline is None:
+        return Estimates(estimate, None)
+    confidence = 2 * rule.confidence - 1
+    return Estimates(estimate, statistics.difference(scores, baseline, confidence=confidence, seed=seed))
 
 
 def _p_of_fail(rule: Rule, verdict: Verdict, scores: Scores, baseline: Scores | None, seed: int) -> float:
@@ -275,11 +302,9 @@ def _problem(rule: Rule, scores: Scores, baseline: Scores | None) -> str | None:
     problem = scores.problem()
     if problem is not None:
         return f"Not decided: {scores.view}: {problem}."
-    if rule.n is not None and rule.n != scores.n_expected:
-        return (
-            f"Not decided: the gate declares n={rule.n} and the test set has {_examples(scores.n_expected)}. Bring "
-            "back what is missing, or declare the new number."
-        )
+    problem = other_number(rule, scores.n_expected)
+    if problem is not None:
+        return problem
     if rule.baseline is None:
         return None
     if baseline is None:
@@ -293,6 +318,16 @@ def _problem(rule: Rule, scores: Scores, baseline: Scores | None) -> str | None:
             f"{baseline.view}; score both on the same test set."
         )
     return None
+
+
+def other_number(rule: Rule, n: int) -> str | None:
+    """That the suite declares another number of examples than the test set has, as a sentence, or None."""
+    if rule.n is None or rule.n == n:
+        return None
+    return (
+        f"Not decided: the gate declares n={rule.n} and the test set has {_examples(n)}. Bring back what is missing, "
+        "or declare the new number."
+    )
 
 
 def _not_informative(rule: Rule, scores: Scores, baseline: Scores | None, *, whole: bool = True) -> str | None:
@@ -396,7 +431,8 @@ def _decide_comparison(
         difference_low=low,
         difference_high=high,
         method=(
-            f"{difference.method}, {_percent(difference.confidence)} interval (one-sided {confident}); "
+            f"{difference.method}, {_percent(difference.confidence)} interval "
+            f"(one-sided {_percent((1 + difference.confidence) / 2)}); "
             f"value: {estimate.method}, {_percent(estimate.confidence)} interval"
         ),
     )

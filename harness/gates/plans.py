@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from harness.errors import StatisticsError
 from harness.gates.informative import uninformative
 from harness.gates.parts import check_named, restricted, slice_values
-from harness.gates.rules import check_slices, in_words
+from harness.gates.rules import SHARE, check_slices, in_words
 from harness.records import Rule, RuleKind, Scores
 
 if TYPE_CHECKING:
@@ -73,7 +73,15 @@ def plan_gate(rule: Rule, scores: Scores, baseline: Scores | None, *, measured: 
     if rule.kind is RuleKind.MUST_PASS:
         return replace(plan, n=len(rule.must_pass), problem="named examples are no sample")
     problem = _problem(rule, scores, baseline)
-    return replace(plan, problem=problem) if problem else _planned(plan, rule, scores, baseline, measured)
+    if problem:
+        return replace(plan, problem=problem)
+    if not rule.early_stop:
+        return _planned(plan, rule, scores, baseline, measured)
+    # What is decided early comes on top of what all examples decide, at the confidence left for these.
+    left = 1 - (1 - SHARE) * (1 - rule.confidence)
+    plan = _planned(plan, replace(rule, confidence=left), scores, baseline, measured)
+    note = f"planned at the {100 * left:.4g} % confidence that stopping early leaves for all examples"
+    return replace(plan, note="; ".join(filter(None, (plan.note, note))))
 
 
 def plan_slices(

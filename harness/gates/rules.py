@@ -10,9 +10,12 @@ from typing import Any, Literal
 from harness.errors import GateError
 from harness.records import ADAPTER, VIEWS, Rule
 
-__all__ = ["LOWER_IS_BETTER", "check_rule", "check_slices", "in_words", "rule_from"]
+__all__ = ["LOWER_IS_BETTER", "SHARE", "check_rule", "check_slices", "check_whole", "in_words", "rule_from"]
 
 LOWER_IS_BETTER = ("_loss", "_error")
+
+SHARE = 0.2
+"""How much of the error that a rule is allowed is spent on stopping early; the rest decides on all examples."""
 
 
 def rule_from(
@@ -26,6 +29,7 @@ def rule_from(
     confidence: float = 0.95,
     must_pass: Sequence[str] | None = None,
     n: int | None = None,
+    early_stop: bool = False,
     bounds: tuple[float, float] = (0.0, 1.0),
     measure: str = "the measure",
     view: str = ADAPTER,
@@ -39,7 +43,7 @@ def rule_from(
     decide: "point" by the estimate, "confident" by its interval; default "point" for thresholds,
     "confident" for comparisons. confidence: above 0.5 and below 1.
     must_pass: ids of examples that have to be right, beside a rule or alone. n: how many examples there are
-    to be.
+    to be. early_stop: stop asking as soon as the rule is decided, which is then confident whatever `decide` says.
     bounds, measure, view: of what is gated. pairwise: whether its values compare two views, as a win rate's do; then
     compared_with names the other view and goes with a threshold.
     Raises GateError with one line that says what is wrong and what to write.
@@ -55,6 +59,9 @@ def rule_from(
             _check_number(measure, name, number)
     if decide is None:
         decide = "point" if compared_with is None else "confident"
+    if decide == "point" and early_stop is True:
+        # Who may look at the value until it is on the right side, and stop there, would pass what he likes.
+        decide = "confident"
     if must_pass is not None:
         _check_ids(measure, must_pass)
     rule = Rule(
@@ -67,6 +74,7 @@ def rule_from(
         confidence=float(confidence),
         must_pass=tuple(must_pass or ()),
         n=n,
+        early_stop=early_stop,
     )
     check_rule(rule, bounds=bounds, measure=measure, view=view, pairwise=pairwise)
     return rule
@@ -87,6 +95,7 @@ def check_rule(rule: Rule, *, bounds: tuple[float, float], measure: str, view: s
         _check_count(measure, "n", rule.n)
     if rule.must_pass:
         _check_must_pass(rule, bounds, measure)
+    _check_early_stop(rule, bounds, measure)
     absolute = rule.at_least is not None or rule.at_most is not None
     relative = rule.max_drop is not None or rule.min_gain is not None
     if pairwise:
@@ -129,6 +138,15 @@ def check_slices(measure: str, slices: Any, min_n: Any, known: Sequence[str] | N
     return tuple(names)
 
 
+def check_whole(rule: Rule, measure: str) -> None:
+    """Raises GateError for a rule that is to be decided on the values of a slice and cannot be."""
+    if rule.early_stop:
+        raise GateError(
+            f"{measure}: early_stop is for the whole test set; of a slice, which examples come is left to chance. "
+            "Leave early_stop or slices out."
+        )
+
+
 def in_words(rule: Rule) -> str:
     """The rule as a person reads it, e.g. "drop vs base at most 0.050"."""
     parts = []
@@ -169,6 +187,28 @@ def _check_must_pass(rule: Rule, bounds: tuple[float, float], measure: str) -> N
         raise GateError(f"{measure}: lower is better here, so no example of it can be right. Gate it with at_most.")
     if not math.isfinite(bounds[1]):
         raise GateError(f"{measure}: it has no upper bound, so no example of it can be right. Gate it with at_least.")
+
+
+def _check_early_stop(rule: Rule, bounds: tuple[float, float], measure: str) -> None:
+    if not isinstance(rule.early_stop, bool):
+        raise GateError(f"{measure}: early_stop must be True or False, got {rule.early_stop!r}.")
+    if not rule.early_stop:
+        return
+    if rule.must_pass:
+        raise GateError(
+            f"{measure}: must_pass names examples that early_stop may leave out. Write two gates, one with each."
+        )
+    if not all(map(math.isfinite, bounds)):
+        raise GateError(
+            f"{measure}: early_stop needs a lowest and a highest value that an example can have, and the measure goes "
+            f"from {bounds[0]:g} to {bounds[1]:g}. Leave early_stop out."
+        )
+    for name, threshold in (("at_least", rule.at_least), ("at_most", rule.at_most)):
+        if threshold is not None and threshold in bounds:
+            raise GateError(
+                f"{measure}: {name}={threshold:g} is the end of the scale, which no part of the examples can show. "
+                "Leave early_stop out."
+            )
 
 
 def _check_number(measure: str, name: str, number: Any) -> None:

@@ -6,15 +6,18 @@ An example that has no answer or no usable value is unscored, with a reason; not
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from harness.errors import ScoringError
 from harness.records import Example, Outputs, Scores
 
-__all__ = ["by_id", "check_examples", "scores_of", "texts_of", "truncation_note"]
+__all__ = ["AnswerSome", "by_id", "check_examples", "chosen", "scores_of", "texts_of", "truncation_note"]
 
 T = TypeVar("T")
+
+AnswerSome = Callable[[str, Sequence[str]], Outputs]
+"""(view, ids of examples) -> what the view answers to these, without asking it the others."""
 
 
 def check_examples(examples: Iterable[Example]) -> tuple[Example, ...]:
@@ -24,6 +27,12 @@ def check_examples(examples: Iterable[Example]) -> tuple[Example, ...]:
     if doubled:
         raise ScoringError(f"{len(doubled)} example ids occur twice, first {doubled[0]!r}: make every id unique")
     return examples
+
+
+def chosen(examples: Sequence[Example], ids: Iterable[str]) -> tuple[Example, ...]:
+    """The examples with these ids, in the order of all."""
+    wanted = frozenset(ids)
+    return tuple(example for example in examples if example.id in wanted)
 
 
 def by_id(what: str, view: str, answered: str, ids: Sequence[str], values: Sequence[T]) -> dict[str, T]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 from harness.errors import GateError
-from harness.measures.aligned import check_examples, scores_of, texts_of, truncation_note
+from harness.measures.aligned import AnswerSome, check_examples, chosen, scores_of, texts_of, truncation_note
 from harness.measures.measure import Measure, parameter
 from harness.records import Example, Outputs, Scores
 
@@ -21,14 +21,20 @@ class Generation:
     """The measures of a data set whose examples have an expected text.
 
     examples: each with the expected answer in `expected`.
-    answer: view -> generated texts.
+    answer: view -> generated texts. answer_some: the same for some of the examples, for gates that stop early.
     Every value lies in 0..1 and higher is better. An answer that was cut off at the token limit is compared
     as far as it goes, and `note` of the scores says how many there were.
     """
 
-    def __init__(self, examples: Iterable[Example], answer: Callable[[str], Outputs]) -> None:
+    def __init__(
+        self,
+        examples: Iterable[Example],
+        answer: Callable[[str], Outputs],
+        answer_some: AnswerSome | None = None,
+    ) -> None:
         self.examples = check_examples(examples)
         self._answer = answer
+        self._answer_some = answer_some
         self._outputs: dict[str, Outputs] = {}
         self.exact_match = self._measure("exact_match", lambda: _exact_match)
         self.finished = self._measure("finished", lambda: _finished)
@@ -102,17 +108,24 @@ class Generation:
         """load: called when scores are first asked for, so that its libraries load only then."""
         full_name = f"generation.{name}"
 
-        def compute(view: str) -> Scores:
-            outputs = self.outputs(view)
+        def scored(view: str, outputs: Outputs, examples: Sequence[Example]) -> Scores:
             texts = texts_of(outputs, view)
             score = load()
             values = {
-                e.id: score(e.expected, texts[e.id], e.id in outputs.truncated) for e in self.examples if e.id in texts
+                e.id: score(e.expected, texts[e.id], e.id in outputs.truncated) for e in examples if e.id in texts
             }
-            note = truncation_note(outputs, self.examples)
-            return scores_of(full_name, view, self.examples, values, {}, note=note)
+            return scores_of(full_name, view, examples, values, {}, note=truncation_note(outputs, examples))
 
-        return Measure(full_name, compute)
+        def some(view: str, ids: Sequence[str]) -> Scores:
+            assert self._answer_some is not None
+            return scored(view, self._answer_some(view, ids), chosen(self.examples, ids))
+
+        return Measure(
+            full_name,
+            lambda view: scored(view, self.outputs(view), self.examples),
+            some=None if self._answer_some is None else some,
+            examples=self.examples,
+        )
 
 
 def compile_pattern(where: str, pattern: str) -> re.Pattern[str]:

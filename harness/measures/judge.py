@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from harness.errors import JudgeError
-from harness.measures.aligned import check_examples, scores_of, texts_of, truncation_note
+from harness.measures.aligned import AnswerSome, check_examples, chosen, scores_of, texts_of, truncation_note
 from harness.measures.measure import Measure
 from harness.measures.preference import Prefer, win_rate
 from harness.measures.robustness import Attacker, robustness
@@ -46,6 +46,7 @@ class Judged:
         reference. answer: view -> generated texts. judge: grades answers; see harness.judging.
     prefer: compares pairs of answers; None where the judge cannot. attacks: what robustness is measured with.
     seed: of what is drawn: the sides of a pair, the answers that are attacked.
+    answer_some: as answer, for some of the examples; with it gates can stop early, and the judge is asked no more.
     score: the overall grade, 1 to 5. score_by_criterion: the same for each criterion that the judge grades.
     win_rate: how often the view's answer is preferred to another view's; see harness.measures.preference.
     robustness: the share of attacks that raise no grade; see harness.measures.robustness.
@@ -57,6 +58,7 @@ class Judged:
         examples: Iterable[Example],
         answer: Callable[[str], Outputs],
         judge: _Judge,
+        answer_some: AnswerSome | None = None,
         *,
         prefer: Prefer | None = None,
         attacks: Sequence[Attacker] = (),
@@ -65,9 +67,11 @@ class Judged:
         self.examples = check_examples(examples)
         self.judge_name = judge.name
         self._answer = answer
+        self._answer_some = answer_some
         self._judge = judge
         self._outputs: dict[str, Outputs] = {}
         self._grades: dict[str, dict[str, _Grade]] = {}
+        self._asked: dict[str, set[str]] = {}
         self.score = self._measure("judge.score", lambda grade: grade.score)
         self.score_by_criterion = {name: self._criterion(name) for name in judge.criteria}
         self.win_rate = win_rate(self.examples, self.outputs, prefer, judge=judge.name, note=self._note, seed=seed)
@@ -78,13 +82,17 @@ class Judged:
 
         Raises JudgeError if the judge grades an answer twice, or one that it was not shown.
         """
-        if view not in self._grades:
-            texts = texts_of(self.outputs(view), view)
-            items = [
-                JudgedAnswer(e.id, question_of(e), e.expected, texts[e.id]) for e in self.examples if e.id in texts
-            ]
-            self._grades[view] = self._grade(items)
-        return self._grades[view]
+        return self._graded(view, self.outputs(view), self.examples)
+
+    def _graded(self, view: str, outputs: Outputs, examples: Sequence[Example]) -> dict[str, _Grade]:
+        """All grades of the view so far, after these answers were graded; none is asked for twice."""
+        known = self._grades.setdefault(view, {})
+        texts, asked = texts_of(outputs, view), self._asked.setdefault(view, set())
+        new = [e for e in examples if e.id in texts and e.id not in asked]
+        if new:
+            known.update(self._grade([JudgedAnswer(e.id, question_of(e), e.expected, texts[e.id]) for e in new]))
+            asked.update(e.id for e in new)
+        return known
 
     def _grade(self, items: Sequence[JudgedAnswer]) -> dict[str, _Grade]:
         grades = list(self._judge.grade(items))
@@ -113,9 +121,8 @@ class Judged:
     def _measure(self, name: str, value_of: Callable[[_Grade], float | None]) -> Measure:
         bounds = (LOWEST, HIGHEST)
 
-        def compute(view: str) -> Scores:
-            grades = self.grades(view)
-            texts = texts_of(self.outputs(view), view)
+        def scored(view: str, outputs: Outputs, examples: Sequence[Example], grades: Mapping[str, _Grade]) -> Scores:
+            texts = texts_of(outputs, view)
             values: dict[str, float] = {}
             unscored: dict[str, str] = {}
             for example_id in texts:
@@ -131,8 +138,18 @@ class Judged:
                     unscored[example_id] = f"the judge's grade is {value}, not within {LOWEST:g} to {HIGHEST:g}"
                 else:
                     values[example_id] = value
-            notes = (self._judge.note, truncation_note(self.outputs(view), self.examples))
-            note = "; ".join(filter(None, notes))
-            return scores_of(name, view, self.examples, values, unscored, bounds=bounds, note=note)
+            note = "; ".join(filter(None, (self._judge.note, truncation_note(outputs, examples))))
+            return scores_of(name, view, examples, values, unscored, bounds=bounds, note=note)
 
-        return Measure(name, compute, bounds)
+        def some(view: str, ids: Sequence[str]) -> Scores:
+            assert self._answer_some is not None
+            outputs, examples = self._answer_some(view, ids), chosen(self.examples, ids)
+            return scored(view, outputs, examples, self._graded(view, outputs, examples))
+
+        return Measure(
+            name,
+            lambda view: scored(view, self.outputs(view), self.examples, self.grades(view)),
+            bounds,
+            some=None if self._answer_some is None else some,
+            examples=self.examples,
+        )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from harness.records import Scores
+from harness.records import Example, Scores
 
 __all__ = ["Measure", "parameter"]
 
@@ -21,11 +21,15 @@ class Measure:
     name: dotted, as reports and verdicts show it, e.g. "classification.f1[payroll]".
     compute: view -> Scores. It is called at most once a view; an exception is not remembered.
     bounds: the lowest and highest value that an example can have.
+    some: (view, ids) -> Scores of these examples alone, without computing the others, and examples: all there are.
+        With them a gate can stop early; the value of an example must not depend on which others are asked with it.
     """
 
     name: str
     compute: Callable[[str], Scores]
     bounds: tuple[float, float] = (0.0, 1.0)
+    some: Callable[[str, Sequence[str]], Scores] | None = None
+    examples: tuple[Example, ...] = ()
     _computed: dict[str, Scores] = field(default_factory=dict, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 

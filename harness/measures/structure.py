@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.errors import GateError
-from harness.measures.aligned import check_examples, scores_of, texts_of, truncation_note
+from harness.measures.aligned import AnswerSome, check_examples, chosen, scores_of, texts_of, truncation_note
 from harness.measures.generation import compile_pattern
 from harness.measures.measure import Measure, parameter
 from harness.records import Example, Outputs, Scores
@@ -36,14 +36,21 @@ class RuleMeasure(Measure):
 class Structure:
     """Rule checks on the answers of a view.
 
-    examples: what was asked. answer: view -> generated texts.
+    examples: what was asked. answer: view -> generated texts. answer_some: the same for some of the examples, for
+    gates that stop early.
     Each method returns a RuleMeasure with one value an example: 1 where the answer keeps the rule, else 0. An
     answer that was cut off at the token limit breaks every rule: its form is not known.
     """
 
-    def __init__(self, examples: Iterable[Example], answer: Callable[[str], Outputs]) -> None:
+    def __init__(
+        self,
+        examples: Iterable[Example],
+        answer: Callable[[str], Outputs],
+        answer_some: AnswerSome | None = None,
+    ) -> None:
         self.examples = check_examples(examples)
         self._answer = answer
+        self._answer_some = answer_some
         self._outputs: dict[str, Outputs] = {}
 
     def outputs(self, view: str) -> Outputs:
@@ -143,25 +150,34 @@ class Structure:
         full_name = f"structure.{name}"
         explained: dict[str, dict[str, str]] = {}
 
+        def broken(view: str, outputs: Outputs, examples: Sequence[Example]) -> dict[str, str]:
+            texts = texts_of(outputs, view)
+            found = {
+                e.id: CUT_OFF if e.id in outputs.truncated else rule(texts[e.id]) for e in examples if e.id in texts
+            }
+            return {example_id: why for example_id, why in found.items() if why is not None}
+
         def explain(view: str) -> Mapping[str, str]:
             if view not in explained:
-                outputs = self.outputs(view)
-                texts = texts_of(outputs, view)
-                broken = {
-                    e.id: CUT_OFF if e.id in outputs.truncated else rule(texts[e.id])
-                    for e in self.examples
-                    if e.id in texts
-                }
-                explained[view] = {example_id: why for example_id, why in broken.items() if why is not None}
+                explained[view] = broken(view, self.outputs(view), self.examples)
             return explained[view]
 
-        def compute(view: str) -> Scores:
-            outputs = self.outputs(view)
-            values = {i: float(i not in explain(view)) for i in texts_of(outputs, view)}
-            note = truncation_note(outputs, self.examples)
-            return scores_of(full_name, view, self.examples, values, {}, note=note)
+        def scored(view: str, outputs: Outputs, examples: Sequence[Example], failures: Mapping[str, str]) -> Scores:
+            values = {i: float(i not in failures) for i in texts_of(outputs, view)}
+            return scores_of(full_name, view, examples, values, {}, note=truncation_note(outputs, examples))
 
-        return RuleMeasure(full_name, compute, explain=explain)
+        def some(view: str, ids: Sequence[str]) -> Scores:
+            assert self._answer_some is not None
+            outputs, examples = self._answer_some(view, ids), chosen(self.examples, ids)
+            return scored(view, outputs, examples, broken(view, outputs, examples))
+
+        return RuleMeasure(
+            full_name,
+            lambda view: scored(view, self.outputs(view), self.examples, explain(view)),
+            some=None if self._answer_some is None else some,
+            examples=self.examples,
+            explain=explain,
+        )
 
 
 def headings(markdown: str) -> list[str]:

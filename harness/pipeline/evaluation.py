@@ -105,6 +105,7 @@ class RecipeRun:
         self.from_store: bool | None = None
         self.outputs: dict[str, Outputs] = {}
         self.choices: dict[str, Choices] = {}
+        self._answered: dict[str, dict[str, Any]] = {}
         self._adapter: Adapter | None = None
         self._seeded: Seeded | None = None
         self._integrity: tuple[IntegrityCheck, ...] | None = None
@@ -474,16 +475,26 @@ class RecipeRun:
     def answer(self, view: str) -> Outputs:
         """The view's greedy answers to the test examples."""
         if view not in self.outputs:
-            examples = self.examples(view)
-            asked = {"max_new_tokens": self.recipe.evaluation.max_new_tokens}
-            found = self._by_example("outputs", view, asked, examples, self._generate)
-            self.outputs[view] = Outputs(
-                view,
-                tuple(e.id for e in examples),
-                tuple(found[e.id][0] for e in examples),
-                frozenset(e.id for e in examples if found[e.id][1]),
-            )
+            self.outputs[view] = self.answer_some(view, [example.id for example in self.examples(view)])
         return self.outputs[view]
+
+    def answer_some(self, view: str, ids: Sequence[str]) -> Outputs:
+        """The view's greedy answers to these test examples, in their order; only what is not known is generated."""
+        wanted, known = frozenset(ids), self._answered.setdefault(view, {})
+        examples = [example for example in self.examples(view) if example.id in wanted]
+        asked = {"max_new_tokens": self.recipe.evaluation.max_new_tokens}
+        missing = [example for example in examples if example.id not in known]
+        known.update(self._by_example("outputs", view, asked, missing, self._generate))
+        return Outputs(
+            view,
+            tuple(e.id for e in examples),
+            tuple(known[e.id][0] for e in examples),
+            frozenset(e.id for e in examples if known[e.id][1]),
+        )
+
+    def texts(self) -> dict[str, dict[str, str]]:
+        """View -> id -> text of each answer that this run has, of some of the examples where a gate stopped early."""
+        return {view: {i: answer[0] for i, answer in known.items()} for view, known in self._answered.items()}
 
     def score_choices(self, view: str) -> Choices:
         """The view's log-likelihood of every label after every test example's prompt."""
@@ -546,10 +557,10 @@ class RecipeRun:
         return Classification(self.splits.test, self.recipe.data.labels, self.score_choices, self.answer)
 
     def generation(self) -> Generation:
-        return Generation(self.splits.test, self.answer)
+        return Generation(self.splits.test, self.answer, self.answer_some)
 
     def structure(self) -> Structure:
-        return Structure(self.splits.test, self.answer)
+        return Structure(self.splits.test, self.answer, self.answer_some)
 
     def judge(self) -> Judged:
         """By the rubric named like the recipe. Raises RubricError where there is none."""
@@ -563,7 +574,15 @@ class RecipeRun:
 
     def _judged(self, grades: StoredGrades, preferences: StoredPreferences | None) -> Judged:
         prefer = None if preferences is None else preferences.prefer
-        return Judged(self.splits.test, self.answer, grades, prefer=prefer, attacks=ATTACKS, seed=self.recipe.seed)
+        return Judged(
+            self.splits.test,
+            self.answer,
+            grades,
+            self.answer_some,
+            prefer=prefer,
+            attacks=ATTACKS,
+            seed=self.recipe.seed,
+        )
 
     def capability(self, name: str) -> CapabilityTask:
         """One task for the whole run, so that its items are run once a view."""
@@ -643,6 +662,8 @@ class RecipeRun:
         asked: what decides an answer beside the model and the example's own messages. ask: called with the view and
         the examples that are not known, hands out each answer as it comes, and so it is kept.
         """
+        if not examples:
+            return {}
         stored = self.store.answers(kind, content_key({**asked, **self._model_key(view)}))
         known = stored.read()
         keys = {e.id: content_key({"messages": [[m.role, m.content] for m in e.messages]}) for e in examples}

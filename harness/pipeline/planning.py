@@ -13,13 +13,14 @@ from typing import Any, ClassVar, Literal
 
 from harness.engine.task_files import find_task
 from harness.errors import AdapterMissing, BaseModelError, HarnessError
-from harness.gates import MIN_N, Plan, in_words, plan_gate, plan_slices, rule_from
+from harness.gates import MIN_N, Plan, check_whole, in_words, plan_gate, plan_slices, rule_from
 from harness.judging import ATTACKS, Answer, Grade, PairToCompare, Preference
 from harness.measures import CapabilityResult, Judged, Measure, PairwiseMeasure
 from harness.pipeline.evaluation import Keep, RecipeRun
 from harness.pipeline.grading import StoredGrades
 from harness.pipeline.preferring import StoredPreferences
 from harness.pipeline.session import Session, against
+from harness.pipeline.stopping import check_stoppable
 from harness.records import ADAPTER, VIEWS, Choices, Example, Outcome, Outputs, Rule, Verdict
 from harness.store import Adapter
 
@@ -104,6 +105,7 @@ class PlanningRun(RecipeRun):
         return _KnownGrades(
             self.splits.test,
             self.answer,
+            self.answer_some,
             grades,
             lambda view: self._blank.add(("grades", view)),
             prefer=None if preferences is None else prefer,
@@ -127,13 +129,14 @@ class _KnownGrades(Judged):
         self,
         examples: Iterable[Example],
         answer: Callable[[str], Outputs],
+        answer_some: Callable[[str, Sequence[str]], Outputs],
         grades: StoredGrades,
         blank: Callable[[str], None],
         *,
         prefer: Callable[[Sequence[PairToCompare]], list[Preference]] | None,
         seed: int,
     ) -> None:
-        super().__init__(examples, answer, _FromStore(grades), prefer=prefer, attacks=ATTACKS, seed=seed)
+        super().__init__(examples, answer, _FromStore(grades), answer_some, prefer=prefer, attacks=ATTACKS, seed=seed)
         self._mark_blank = blank
         self._criteria = grades.criteria
 
@@ -184,6 +187,7 @@ class PlanningSession(Session):
     ) -> Verdict:
         """As Session.gate, with a verdict that says nothing and is incomplete."""
         rule = _rule(measure, view, decide=decide_by, **asked)
+        check_stoppable(measure, rule)
         return self._planned(name, measure, rule, test, view, None, 0)[0]
 
     def gate_slices(
@@ -199,6 +203,7 @@ class PlanningSession(Session):
     ) -> tuple[Verdict, ...]:
         """As Session.gate_slices, with verdicts that say nothing and are incomplete."""
         rule = _rule(measure, view, **asked)
+        check_whole(rule, measure.name)
         return self._planned(name, measure, rule, test, view, slices, min_n)
 
     def _planned(

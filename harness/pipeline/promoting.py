@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from harness.data import file_digest
 from harness.errors import GateError, HarnessError, PromotionError
 from harness.gates import decide, decide_slices
 from harness.pipeline.session import Places
+from harness.pipeline.stopping import stopped_name
 from harness.promotion import (
     DEFAULT_ALIAS,
     Move,
@@ -220,8 +221,12 @@ def _decided_again(gate: GateResult, scores: Mapping[tuple[str, str], Scores], s
     verdict = gate.verdict
     rule = verdict.asked
     assert rule is not None  # asked by the caller
-    ours = scores[verdict.measure, verdict.view]
-    theirs = None if rule.baseline is None else scores[verdict.measure, rule.baseline]
+    name = stopped_name(verdict.measure, gate.id) if rule.early_stop else verdict.measure
+    ours = scores[name, verdict.view]
+    theirs = None if rule.baseline is None else scores[name, rule.baseline]
+    if rule.early_stop:
+        # Why it stopped where it did took the order of all examples; that its value is on the right side does not.
+        rule = replace(rule, early_stop=False, decide="point", n=None)
     if verdict.slice_name is None:
         return decide(rule, ours, theirs, view=verdict.view, seed=seed)
     found = decide_slices(rule, ours, theirs, view=verdict.view, slices=verdict.slice_name, min_n=1, seed=seed)

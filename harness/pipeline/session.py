@@ -17,6 +17,7 @@ from harness.errors import HarnessError, RecipeError
 from harness.gates import (
     MIN_N,
     chance_caveat,
+    check_whole,
     constant_answers,
     decide,
     decide_slices,
@@ -29,6 +30,7 @@ from harness.gates import (
 from harness.measures import Measure, PairwiseMeasure
 from harness.pipeline.evaluation import RecipeRun
 from harness.pipeline.identity import provenance
+from harness.pipeline.stopping import check_stoppable, decide_stopping, stopped_measures, stopped_name
 from harness.progress import Progress, Silent
 from harness.promotion import DEFAULT_ALIAS
 from harness.recipes import Recipe, find_recipes, load_recipe, resolved
@@ -179,6 +181,7 @@ class Session:
         confidence: float = 0.95,
         must_pass: Sequence[str] | None = None,
         n: int | None = None,
+        early_stop: bool = False,
     ) -> Verdict:
         """Decide a gate of recipe `name` and keep the verdict. Arguments as harness.gates.rule_from.
 
@@ -197,6 +200,7 @@ class Session:
             confidence=confidence,
             must_pass=must_pass,
             n=n,
+            early_stop=early_stop,
             bounds=measure.bounds,
             measure=measure.name,
             view=view,
@@ -204,9 +208,18 @@ class Session:
         )
         measure = against(measure, rule)
         record = self._records[name]
+        check_stoppable(measure, rule, record.recipe.seeds)
         obstacle = _obstacle(record.run, measure.name, rule, view)
         if obstacle is not None:
             (verdict,) = self._refuse(record, name, measure, rule, view, obstacle, test=test)
+            return verdict
+        if rule.early_stop:
+            texts = _texts(record.run, measure.name)
+            verdict, used = decide_stopping(measure, rule, view, seed=record.recipe.seed, texts=texts)
+            self._keep(record, name, test, measure, (verdict,))
+            for scores in used:  # beside those of all examples, which another gate may ask for
+                own = replace(scores, measure=stopped_name(measure.name, record.gates[-1].id))
+                record.scores[own.measure, own.view] = own
             return verdict
         scores, baseline = _scores(record, measure, rule, view)
         copied = _copied(record.run, measure.name, rule, view)
@@ -243,6 +256,7 @@ class Session:
         """
         pairwise = isinstance(measure, PairwiseMeasure)
         rule = rule_from(**asked, bounds=measure.bounds, measure=measure.name, view=view, pairwise=pairwise)
+        check_whole(rule, measure.name)
         measure = against(measure, rule)
         record = self._records[name]
         obstacle = _obstacle(record.run, measure.name, rule, view)
@@ -589,10 +603,13 @@ def _answers(run: RecipeRun, measure: str, view: str) -> dict[str, str]:
 def _measured(record: _Record) -> list[MeasureResult]:
     """Every gated measure, on every view that was measured for it."""
     results = []
+    stopped = stopped_measures(record.gates)
     for name, measure in record.measures.items():
         at_chance = chance_caveat(measure.scores(BASE)) if BASE in measure.computed_views else None
         for view in VIEWS:
             if view not in measure.computed_views and not _known_for(record.run, name, view):
+                if (name, view) in stopped:
+                    results.append(stopped[name, view])
                 continue
             try:
                 scores = _of_all_seeds(record.run, measure, view)
@@ -651,9 +668,7 @@ def _data_facts(run: RecipeRun) -> dict[str, Any]:
 
 def _samples(run: RecipeRun) -> list[dict[str, Any]]:
     """A few test examples with every view's answer, spread over the test set."""
-    answers: dict[str, Mapping[str, str]] = {
-        view: dict(zip(outputs.ids, outputs.texts, strict=True)) for view, outputs in run.outputs.items()
-    }
+    answers: dict[str, dict[str, str]] = run.texts()
     if not answers:
         answers = {
             view: {
@@ -664,7 +679,7 @@ def _samples(run: RecipeRun) -> list[dict[str, Any]]:
         }
     if not answers:
         return []
-    test = run.splits.test
+    test = [example for example in run.splits.test if any(example.id in known for known in answers.values())]
     chosen = test[:: max(1, len(test) // _SAMPLES)][:_SAMPLES]
     return [
         {

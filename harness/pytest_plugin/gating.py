@@ -51,6 +51,7 @@ class Gate:
         slices: str | Sequence[str] | None = None,
         min_n: int | None = None,
         n: int | None = None,
+        early_stop: bool = False,
         view: str = ADAPTER,
     ) -> Verdict | tuple[Verdict, ...]:
         """Decide one gate. The test goes on whatever the verdict, and fails at its end if it was not a pass.
@@ -62,6 +63,8 @@ class Gate:
         slices: a name of a slice, or several: the rule is decided on each value with at least min_n examples
         (default 20), and the verdicts come as a tuple, the worst first.
         n: the number of examples that there have to be.
+        early_stop: examples are answered and judged in random order, and no more than the verdict takes; it is
+        then decided with confidence, whatever `decide` says. For measures of generation, structure and judge.
         Raises GateError for arguments that make no rule.
         """
         from harness.gates import MIN_N
@@ -81,6 +84,7 @@ class Gate:
             "confidence": confidence,
             "must_pass": must_pass,
             "n": n,
+            "early_stop": early_stop,
         }
         if slices is None:
             if min_n is not None:

@@ -308,6 +308,7 @@ _RULE: dict[str, _Kind] = {
     "confidence": _number,
     "must_pass": _array(_text),
     "n": _optional(_whole),
+    "early_stop": _flag,
 }
 
 _VERDICT: dict[str, _Kind] = {
@@ -342,11 +343,12 @@ _VERDICT: dict[str, _Kind] = {
     "drivers": _optional(_object(_DRIVERS)),
     "method": _text,
     "note": _text,
-    "asked": _optional(_object(_RULE)),
+    "asked": _optional(_object(_RULE, {"early_stop": False})),
+    "out_of": _optional(_whole),
 }
 
 # Keys that came later: a report without them is read, and cannot be promoted.
-_LATER_IN_GATE: Mapping[str, Any] = {"asked": None}
+_LATER_IN_GATE: Mapping[str, Any] = {"asked": None, "out_of": None}
 
 _GATE: dict[str, _Kind] = {"id": _text, "test": _text, **_VERDICT}
 

@@ -20,6 +20,7 @@ from harness.report.wording import (
     slice_in_words,
     stand_in,
     target,
+    used_in_words,
     view_title,
 )
 
@@ -33,7 +34,8 @@ class GateRow(NamedTuple):
     """One gate: plain text on one line each, no hidden characters, no markup escaped.
 
     measure: its name, and the view where it is not the adapter. value: "0.912 [0.880, 0.938]", for a
-    comparison "0.912, +0.034 [+0.010, +0.058] vs base". verdict: passed, failed, inconclusive, incomplete.
+    comparison "0.912, +0.034 [+0.010, +0.058] vs base"; and " (23 of 60 examples)"
+    where it stopped early. verdict: passed, failed, inconclusive, incomplete.
     reason: with what drove the verdict, and notes. slice: "where plan=free", "" for the whole test set.
     warning: why the examples are unlikely to decide what is asked, else "".
     """
@@ -84,6 +86,8 @@ def _value_text(verdict: Verdict) -> str:
     digits = digits_of(verdict.measure)
     bar = target(verdict)
     mark = " (stand-in judge)" if stand_in(verdict.note) else ""
+    if verdict.out_of is not None and verdict.n < verdict.out_of:
+        mark += f" ({used_in_words(verdict)})"
     if verdict.kind is RuleKind.MUST_PASS:
         return f"{named_right(verdict)}{mark}"
     if verdict.compared_with is None:

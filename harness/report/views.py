@@ -42,6 +42,7 @@ from harness.report.wording import (
     stand_in,
     target,
     typographic,
+    used_in_words,
     view_title,
 )
 
@@ -94,7 +95,7 @@ class GateView(NamedTuple):
     warning: str
     drivers: tuple[tuple[str, str], ...]
     method: str
-    n: int
+    used: str
 
 
 class MeasureRow(NamedTuple):
@@ -278,7 +279,7 @@ def _gate_view(test: str, verdict: Verdict) -> GateView:
         warning=clip(verdict.warning, _LONGEST_REASON),
         drivers=tuple((title, typographic(text)) for title, text in driver_lines(verdict)),
         method=verdict.method,
-        n=verdict.n,
+        used=used_in_words(verdict),
     )
 
 

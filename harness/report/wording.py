@@ -50,6 +50,7 @@ __all__ = [
     "stand_in",
     "target",
     "typographic",
+    "used_in_words",
     "view_title",
     "visible",
 ]
@@ -343,6 +344,13 @@ def named_right(verdict: Verdict) -> str:
     if verdict.value is None:
         return NOT_MEASURED
     return f"{round(verdict.value * verdict.n)} of {verdict.n} right"
+
+
+def used_in_words(verdict: Verdict) -> str:
+    """ "23 of 60 examples" of a gate that may stop early, "60 examples" of any other."""
+    if verdict.out_of is None or verdict.n == verdict.out_of:
+        return _examples(verdict.n)
+    return f"{verdict.n:,} of {_examples(verdict.out_of)}"
 
 
 def correction_in_words(verdict: Verdict) -> str:

@@ -15,18 +15,22 @@ if TYPE_CHECKING:
     from harness.statistics.planning import Design, design_of, detectable, needed, power
     from harness.statistics.proportions import mcnemar_exact, paired_proportions, proportion
     from harness.statistics.scored import difference, estimate, point
-    from harness.statistics.sequential import SequentialTest, Stop, confidence_sequence, stop_early
+    from harness.statistics.sequential import SequentialTest, confidence_sequence
+    from harness.statistics.stopping import Stop, UnitTest, betting_interval, drawn_units, spending, stop_early
 
 __all__ = [
     "Design",
     "SequentialTest",
     "Stop",
+    "UnitTest",
+    "betting_interval",
     "confidence_sequence",
     "confusion_difference",
     "confusion_estimate",
     "design_of",
     "detectable",
     "difference",
+    "drawn_units",
     "estimate",
     "holm",
     "mcnemar_exact",
@@ -38,19 +42,23 @@ __all__ = [
     "point",
     "power",
     "proportion",
+    "spending",
     "stop_early",
 ]
 
 _ROOMS = {
     "Design": "planning",
     "SequentialTest": "sequential",
-    "Stop": "sequential",
+    "Stop": "stopping",
+    "UnitTest": "stopping",
+    "betting_interval": "stopping",
     "confidence_sequence": "sequential",
     "confusion_difference": "confusion",
     "confusion_estimate": "confusion",
     "design_of": "planning",
     "detectable": "planning",
     "difference": "scored",
+    "drawn_units": "stopping",
     "estimate": "scored",
     "holm": "multiple",
     "mcnemar_exact": "proportions",
@@ -62,7 +70,8 @@ _ROOMS = {
     "point": "scored",
     "power": "planning",
     "proportion": "proportions",
-    "stop_early": "sequential",
+    "spending": "stopping",
+    "stop_early": "stopping",
 }
 
 

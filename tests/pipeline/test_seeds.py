@@ -8,7 +8,7 @@ from statistics import fmean
 
 import pytest
 
-from harness.errors import AdapterMissing, TrainingError
+from harness.errors import AdapterMissing, GateError, TrainingError
 from harness.pipeline import Places, Session
 from harness.records import Outcome, Run
 from harness.report import read_report, report_html, report_json
@@ -83,6 +83,14 @@ def test_seeds_are_in_the_report_and_in_the_scores_of_the_record(several: tuple[
     assert html.count("the one to promote") >= 1
     kept = session.scores()
     assert read_scores(scores_json(kept)) == kept
+
+
+def test_early_stopping_is_refused(several: tuple[Path, Run, Session]) -> None:
+    root, _, _ = several
+    session = Session(Places.below(root), environ={}, allow_training=False)
+    measure = session.open("litter").generation().exact_match
+    with pytest.raises(GateError, match=r"early_stop bets on one adapter's examples, and the recipe trains 3"):
+        session.gate("litter", measure, test="t", at_least=0.5, early_stop=True)
 
 
 def test_the_next_run_trains_nothing(several: tuple[Path, Run, Session]) -> None:

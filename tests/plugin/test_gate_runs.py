@@ -398,3 +398,24 @@ def test_workers_that_share_a_recipe_report_it_once(warm: Path, pytester: pytest
     (recipe,) = report["recipes"]  # type: ignore[misc]
     base = "animals/test_accuracy/classification.accuracy"
     assert sorted(gate["id"] for gate in recipe["gates"]) == [base, f"{base}#2"]
+
+
+def test_a_gate_that_stops_early_says_how_many_examples_it_took(warm: Path, pytester: pytest.Pytester) -> None:
+    tiny.write_rows(warm / "fixtures" / "data" / "test.jsonl", tiny.rows("test", 96, seed=0))
+    write_suite(
+        warm,
+        "import pytest\npytestmark = pytest.mark.recipes('animals')\n\n"
+        "def test_text(generation, gate):\n"
+        "    gate(generation.exact_match, compared_with='base', min_gain=0.05, early_stop=True)\n",
+    )
+    result = pytester.runpytest_inprocess("suites", "--harness-recipe", "animals")
+    result.assert_outcomes(passed=1)
+    (gate,) = report_of(warm)["recipes"][0]["gates"]  # type: ignore[index]
+    assert gate["out_of"] == 96
+    assert gate["n"] < 80
+    result.stdout.fnmatch_lines(
+        [f"*passed*generation.exact_match*vs base ({gate['n']} of 96 examples)*gain over base*"]
+    )
+    reports = warm / "reports" / "latest"
+    assert f"({gate['n']} of 96 examples)" in (reports / "summary.md").read_text(encoding="utf-8")
+    assert f"{gate['n']} of 96 examples; betting" in (reports / "report.html").read_text(encoding="utf-8")

@@ -161,3 +161,29 @@ def test_planning_imports_no_training_library(project: Path) -> None:
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert "loaded []" in result.stdout
+
+
+def test_a_gate_that_stops_early_is_planned_on_all_examples(project: Path, pytester: pytest.Pytester) -> None:
+    rubrics = project / "fixtures" / "rubrics"
+    rubrics.mkdir()
+    (rubrics / "animals.yaml").write_text(RUBRIC)
+    (project / "suites" / "test_animals.py").write_text(
+        "import pytest\npytestmark = pytest.mark.recipes('animals')\n\n"
+        "def test_text(generation, gate):\n"
+        "    gate(generation.exact_match, compared_with='base', max_drop=0.1, early_stop=True)\n\n"
+        "def test_judge(judge, gate):\n"
+        "    gate(judge.score, at_least=3.0, early_stop=True)\n\n"
+        "def test_classes(classification, gate):\n"
+        "    gate(classification.macro_f1, at_least=0.5, early_stop=True)\n\n"
+        "def test_slices(generation, gate):\n"
+        "    gate(generation.exact_match, at_least=0.5, slices='half', early_stop=True)\n"
+    )
+    document = planned(pytester)
+    asked = gates(document)
+    assert set(asked) == {"generation.exact_match", "judge.score"}
+    for gate in asked.values():
+        assert (gate["n"], gate["confidence"]) == (24, 0.95)
+        assert gate["note"].endswith("planned at the 96 % confidence that stopping early leaves for all examples")
+    said = " ".join(document["problems"])
+    assert "classification.macro_f1: early_stop is for means over answers" in said
+    assert "early_stop is for the whole test set" in said

@@ -71,6 +71,19 @@ def test_a_report_reads_back_as_the_same_run_and_meets_the_schema(example: Run) 
     assert list(Draft202012Validator(SCHEMA).iter_errors(json.loads(text))) == []
 
 
+def test_a_report_from_before_a_key_was_added_is_read() -> None:
+    report = plain(run())
+    for gate in report["recipes"][0]["gates"]:
+        del gate["out_of"]
+    assert read_report(json.dumps(report)) == run()
+
+
+def test_a_gate_that_stopped_early_says_how_many_examples_there_were() -> None:
+    stopped = run(recipe(gates=gates(verdict(n=23, out_of=60))))
+    assert plain(stopped)["recipes"][0]["gates"][0]["out_of"] == 60
+    assert read_report(report_json(stopped)) == stopped
+
+
 def test_random_runs_read_back_as_the_same_run() -> None:
     rng = random.Random(0)
     validator = Draft202012Validator(SCHEMA)

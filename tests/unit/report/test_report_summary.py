@@ -35,6 +35,13 @@ def test_a_failing_run_says_everything_that_is_wrong() -> None:
     assert "| not measured |" in text
 
 
+def test_a_gate_that_stopped_early_says_so_beside_its_figure() -> None:
+    early = run(recipe(gates=gates(verdict(n=23, out_of=60), verdict(n=60, out_of=60), verdict())))
+    figures = re.findall(r"\| classification.macro\\_f1 \| ([^|]*) \|", summary_md(early))
+    value = "0.912 \\[0.880, 0.938\\]"
+    assert figures == [f"{value} (23 of 60 examples)", value, value]
+
+
 def test_slices_and_drivers_are_in_the_table() -> None:
     text = summary_md(by_slice())
     assert "| ❌ failed | classification.accuracy where plan=free | 0.741, -0.160" in text

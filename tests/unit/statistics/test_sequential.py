@@ -11,8 +11,16 @@ from scipy import stats
 
 from harness.errors import StatisticsError
 from harness.records import Scores
-from harness.statistics import SequentialTest, confidence_sequence, difference, estimate, stop_early
-from harness.statistics.sequential import _capital
+from harness.statistics import (
+    SequentialTest,
+    UnitTest,
+    betting_interval,
+    confidence_sequence,
+    difference,
+    estimate,
+    stop_early,
+)
+from harness.statistics.sequential import _capital, ever_decided
 
 
 def scores(values, view="adapter", **fields):
@@ -246,3 +254,77 @@ def test_five_hundred_examples_take_well_under_a_second():
     stop_early(ours, theirs, -0.001)
     confidence_sequence(ours.values)
     assert time.perf_counter() - started < 1
+
+
+# ---- units that come one by one
+
+
+@pytest.mark.parametrize("sizes", [[1] * 80, [1, 2, 5, 4] * 20])
+def test_the_interval_is_clear_of_a_target_exactly_where_bets_decide_it(sizes):
+    rng = np.random.default_rng(6)
+    units = [(rng.random(size) < 0.85).astype(float).tolist() for size in sizes]
+    low, high = betting_interval(units, sizes=sizes, bounds=(0.0, 1.0), confidence=0.95)
+    mean = sum(map(sum, units)) / sum(sizes)
+    assert 0.5 < low < mean < high < 1
+    for target in np.linspace(0.5, 0.99, 30):
+        decision = UnitTest(target, sizes=sizes, bounds=(0.0, 1.0), confidence=0.95).add(units)
+        # Halving ends within a millionth of the way.
+        if target < low - 1e-5:
+            assert decision == "above"
+        elif target > high + 1e-5:
+            assert decision == "below"
+        elif low + 1e-5 < target < high - 1e-5:
+            assert decision is None
+
+
+def test_asking_about_many_targets_is_adding_scores_to_each():
+    x = np.random.default_rng(7).random(90)
+    for target in np.linspace(0.05, 0.95, 19):
+        test = SequentialTest(float(target), expected=120)
+        test.add(x.tolist())
+        above, below = ever_decided(x, float(target), bounds=(0.0, 1.0), confidence=0.95, expected=120)
+        assert {"above": above, "below": below, None: not (above or below)}[test.decision]
+
+
+def test_an_interval_lies_beyond_what_was_rejected_and_around_the_mean():
+    units = [[1.0], [0.0]] * 3
+    options = {"sizes": [1] * 60, "bounds": (0.0, 1.0), "confidence": 0.95}
+    low, high = betting_interval(units, **options)
+    assert low < 0.3
+    assert high > 0.7
+    low, high = betting_interval(units, rejected=[(0.4, "above"), (0.6, "below")], **options)
+    assert 0.4 < low <= 0.5 <= high < 0.6
+
+
+def test_the_interval_holds_the_mean_at_a_stop_chosen_by_looking():
+    """Stopped where a bar at 0.75 is decided, the worst moment to look: each end misses in at most 5 %."""
+    rng = np.random.default_rng(8)
+    missed = [0, 0]
+    for _ in range(200):
+        units = [[value] for value in (rng.random(80) < 0.8).astype(float).tolist()]
+        test = UnitTest(0.75, sizes=[1] * 80, bounds=(0.0, 1.0), confidence=0.95)
+        test.add(units)
+        low, high = betting_interval(units[: test.used], sizes=[1] * 80, bounds=(0.0, 1.0), confidence=0.95)
+        missed[0] += low > 0.8
+        missed[1] += high < 0.8
+    assert max(missed) <= 200 * 0.08
+    assert sum(missed) > 0
+
+
+def test_the_p_value_of_a_bet_is_what_the_capital_says():
+    """Four right answers multiply the capital by 1.75 each; it starts at 1, where nothing is known."""
+    test = SequentialTest(0.5)
+    assert test.p_value("above") == 1.0
+    test.add([1.0] * 4)
+    assert test.p_value("above") == pytest.approx(1.75**-4)
+    assert test.p_value("below") == 1.0
+
+
+def test_a_unit_of_equal_extremes_is_no_rounding_error():
+    sizes = [6, 10, 7]
+    for target in (0.1, 0.3, 0.7):
+        test = UnitTest(target, sizes=sizes, bounds=(0.0, 1.0), confidence=1 - 1e-15)
+        assert test.add([[1.0] * size for size in sizes] + [[0.0] * size for size in sizes]) is None
+        assert test.used == 6
+    with pytest.raises(StatisticsError, match="a target of 1 leaves nothing to decide between the bounds 0 and 1"):
+        UnitTest(1.0, sizes=sizes, bounds=(0.0, 1.0), confidence=0.95)
