@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from harness.cli import plan, recipe_check, recipe_schema, recipe_show, report
+from harness.cli import compare, plan, recipe_check, recipe_schema, recipe_show, report, runs, show
 from harness.cli.output import Output
 from harness.cli.usage import FAILURE, INTERRUPTED, OK, PIPE_CLOSED, USAGE, CommandError
 from harness.errors import HarnessError
@@ -40,7 +40,7 @@ def arguments_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     parser: argparse.ArgumentParser = _Parser(
         prog="harness",
-        description="Work with recipes and reports of the adapter harness. The gates are run by pytest.",
+        description="Work with recipes, runs and reports of the adapter harness. The gates are run by pytest.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
@@ -50,7 +50,8 @@ def arguments_parser() -> argparse.ArgumentParser:
     for command in (recipe_check, recipe_show, recipe_schema):
         command.declare(of_recipes)
     plan.declare(commands)
-    report.declare(commands)
+    for command in (report, runs, show, compare):
+        command.declare(commands)
     return parser
 
 

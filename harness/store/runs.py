@@ -135,13 +135,13 @@ def read_run(root: Path, run: str) -> StoredRun:
 
 
 def _find(root: Path, run: str) -> str:
+    if _RUN_ID.fullmatch(run) and (root / _RUNS / run).is_dir():
+        return run
     runs = list_runs(root)
     if not runs:
         raise StoreError(f"{root}: no run is recorded there; run `pytest suites/` first, or name another store")
     if run == LATEST:
         return runs[0]
-    if run in runs:
-        return run
     matching = [name for name in runs if run and name.startswith(run)]
     if len(matching) == 1:
         return matching[0]

@@ -1,0 +1,79 @@
+"""What earlier runs say: the index of them, and how two compare."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.errors import ReportError
+from harness.records import Outcome, RecipeResult, Run
+from harness.report import read_report
+from harness.report.wording import target
+from harness.store import RecipeEntry, RunEntry, RunIndex, StoredRun, ValueEntry, read_run
+
+__all__ = ["open_index", "recorded"]
+
+
+def open_index(root: Path) -> RunIndex:
+    """The index of the runs in the store below `root`; runs that cannot be read are its problems."""
+    return RunIndex(root, _entry)
+
+
+def recorded(root: Path, run: str) -> tuple[StoredRun, Run]:
+    """A recorded run by its id, the beginning of one, or "latest", and what its report says.
+
+    Raises StoreError where there is none or it was changed, ReportError where another version wrote it.
+    """
+    stored = read_run(root, run)
+    return stored, _report(stored)
+
+
+def _report(stored: StoredRun) -> Run:
+    try:
+        return read_report(stored.report_text)
+    except ReportError as error:
+        raise ReportError(f"{stored.folder}: {error}") from None
+
+
+def _entry(stored: StoredRun) -> RunEntry:
+    run = _report(stored)
+    git = run.provenance.get("git") or {}
+    return RunEntry(
+        run_id=stored.run_id,
+        digest=stored.digest,
+        started_at=run.started_at,
+        seconds=run.duration_seconds,
+        outcome=run.outcome,
+        commit=git.get("commit"),
+        dirty=git.get("dirty"),
+        recipes=tuple(_recipe_entry(recipe) for recipe in run.recipes),
+    )
+
+
+def _recipe_entry(recipe: RecipeResult) -> RecipeEntry:
+    from harness.pipeline.session import run_outcome  # what makes runs is not needed where the index is up to date
+
+    outcomes = [gate.verdict.outcome for gate in recipe.gates]
+    return RecipeEntry(
+        name=recipe.name,
+        outcome=run_outcome((recipe,), ()),
+        adapter_digest=recipe.adapter_digest,
+        gates=len(outcomes),
+        passed=outcomes.count(Outcome.PASS),
+        values=(*_measures(recipe), *_gates(recipe)),
+    )
+
+
+def _measures(recipe: RecipeResult) -> Sequence[ValueEntry]:
+    return [ValueEntry("measure", m.name, m.view, m.value, m.low, m.high, m.n) for m in recipe.measures]
+
+
+def _gates(recipe: RecipeResult) -> Sequence[ValueEntry]:
+    entries = []
+    for gate in recipe.gates:
+        v = gate.verdict
+        numbers = (v.value, v.low, v.high)
+        if v.compared_with is not None:
+            numbers = (v.difference, v.difference_low, v.difference_high)
+        entries.append(ValueEntry("gate", gate.id, v.view, *numbers, v.n, v.outcome, target(v)))
+    return entries
