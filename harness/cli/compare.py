@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["declare"]
 
 _LONGEST_NAME = 44
-_MOST_EXAMPLES = 10
+_MOST_EXAMPLES = 5
 _CONFIDENCE = 0.95
 
 
@@ -65,7 +65,7 @@ def run(arguments: Any, output: Output) -> int:
         for line in _lines(change):
             output.line(line)
     output.line("")
-    output.line("B minus A, paired by example, with its 95 % interval; of 20 such intervals one leaves out 0 by chance.")
+    output.line("B minus A, paired by example, with its 95 % interval; one such interval in 20 leaves out 0 by chance.")
     return OK
 
 
@@ -104,7 +104,11 @@ def _facts(change: RecipeChange) -> Iterator[str]:
     same = digests[0] == digests[1] and digests[0] is not None
     yield f"the same adapter {short(digests[0])}" if same else f"adapter {short(digests[0])} -> {short(digests[1])}"
     if change.same_test_set is not None:
-        yield "the same test set" if change.same_test_set else "another test set: only what has the same ids is compared"
+        yield (
+            "the same test set"
+            if change.same_test_set
+            else "another test set: what has other ids is not compared"
+        )
     pairs = [gate for measure in change.measures for gate in measure.gates]
     yield f"{sum(gate.changed for gate in pairs)} of {len(pairs)} gates changed"
 
@@ -118,7 +122,7 @@ def _row(change: MeasureChange) -> tuple[str, str, str]:
     if change.slice_name is not None:
         part = f"={change.slice_value}" if change.slice_value is not None else ""
         name += f" where {change.slice_name}{part}"
-    values = _arrow(format_value(change.before, change.measure), format_value(change.after, change.measure))
+    values = " -> ".join(format_value(value, change.measure) for value in (change.before, change.after))
     found = change.difference
     if found is None:
         return name, values, ""
@@ -139,9 +143,8 @@ def _gate(pair: GatePair) -> str:
     from harness.report.wording import VERDICT_WORDS
 
     if pair.after is None or pair.before is None:
-        gate = pair.after or pair.before
-        assert gate is not None  # a pair is made of at least one
-        return f"only in {'B' if pair.before is None else 'A'}: {VERDICT_WORDS[gate.verdict.outcome]}  {gate.verdict.rule}"
+        verdict = pair.either.verdict
+        return f"only in {'B' if pair.before is None else 'A'}: {VERDICT_WORDS[verdict.outcome]}  {verdict.rule}"
     one, other = pair.before.verdict, pair.after.verdict
     rule = one.rule if one.rule == other.rule else f"{other.rule} (in A: {one.rule})"
     return f"{_arrow(VERDICT_WORDS[one.outcome], VERDICT_WORDS[other.outcome])}  {rule}"
@@ -160,7 +163,7 @@ def _flipped(measures: Sequence[MeasureChange]) -> Iterator[str]:
         for what, ids in (("right -> wrong", lost), ("wrong -> right", gained)):
             if ids:
                 rest = f" and {len(ids) - _MOST_EXAMPLES:,} more" if len(ids) > _MOST_EXAMPLES else ""
-                yield f"    {what} {len(ids):,}: {', '.join(ids[:_MOST_EXAMPLES])}{rest}"
+                yield f"    {len(ids):,} {what}: {', '.join(ids[:_MOST_EXAMPLES])}{rest}"
 
 
 def _form(before: Run, after: Run, changes: Sequence[RecipeChange]) -> dict[str, Any]:
@@ -199,9 +202,9 @@ def _measure_form(change: MeasureChange) -> Mapping[str, Any]:
         "wrong_to_right": list(change.gained),
         "gates": [
             {
-                "id": next(gate.id for gate in pair if gate is not None),
-                "rules": [None if gate is None else gate.verdict.rule for gate in pair],
-                "outcomes": [None if gate is None else gate.verdict.outcome.value for gate in pair],
+                "id": pair.either.id,
+                "rules": [None if gate is None else gate.verdict.rule for gate in pair[:2]],
+                "outcomes": [None if gate is None else gate.verdict.outcome.value for gate in pair[:2]],
             }
             for pair in change.gates
         ],

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from harness.cli import compare, plan, recipe_check, recipe_schema, recipe_show, report, runs, show
+from harness.cli import compare, gc, plan, recipe_check, recipe_schema, recipe_show, report, runs, show, trend
 from harness.cli.output import Output
 from harness.cli.usage import FAILURE, INTERRUPTED, OK, PIPE_CLOSED, USAGE, CommandError
 from harness.errors import HarnessError
@@ -50,7 +50,7 @@ def arguments_parser() -> argparse.ArgumentParser:
     for command in (recipe_check, recipe_show, recipe_schema):
         command.declare(of_recipes)
     plan.declare(commands)
-    for command in (report, runs, show, compare):
+    for command in (report, runs, show, compare, trend, gc):
         command.declare(commands)
     return parser
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_store", "commit_in_words", "count", "index_of", "short", "store_of", "when"]
 
+
 def add_store(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--store", metavar="DIR", type=Path, help="the store to look in (default: the project's, which is .harness)"

@@ -66,9 +66,7 @@ def _lines(found: Sequence[RunEntry]) -> Iterator[str]:
     from harness.report.wording import VERDICT_WORDS, duration
 
     # A recipe has a line of its own: beside the run, three of them would not fit into 80 characters.
-    rows = [
-        (e.run_id, when(e.started_at), duration(e.seconds), commit_in_words(e.commit, e.dirty)) for e in found
-    ]
+    rows = [(e.run_id, when(e.started_at), duration(e.seconds), commit_in_words(e.commit, e.dirty)) for e in found]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     verdicts = max(map(len, VERDICT_WORDS.values()))
     name = max((len(recipe.name) for entry in found for recipe in entry.recipes), default=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from harness import statistics
 from harness.errors import StatisticsError
@@ -16,10 +16,11 @@ __all__ = ["GatePair", "MeasureChange", "RecipeChange", "compare_recipe", "compa
 
 
 class GatePair(NamedTuple):
-    """A gate in both runs; None where a run did not decide it."""
+    """A gate in both runs; None where a run did not decide it. either: the later one that there is."""
 
     before: GateResult | None
     after: GateResult | None
+    either: GateResult
 
     @property
     def changed(self) -> bool:
@@ -93,10 +94,10 @@ def compare_recipe(
     for measure, view in scores[1]:
         if view == ADAPTER and (measure, view) in scores[0]:
             pairs.setdefault(_Part(measure, view), [])
-    measures = [
-        _change(part, gates, *(found.get((part.measure, part.view)) for found in scores), confidence, seed)
-        for part, gates in pairs.items()
-    ]
+    measures = []
+    for part, gates in pairs.items():
+        was, now = (found.get((part.measure, part.view)) for found in scores)
+        measures.append(_change(part, tuple(gates), was, now, confidence, seed if isinstance(seed, int) else 0))
     digests = [recipe.data.get("test", {}).get("sha256") for recipe in (one, other)]
     return RecipeChange(
         one, other, None if None in digests else digests[0] == digests[1], tuple(sorted(measures, key=_as_before))
@@ -116,36 +117,30 @@ def _by_part(stored: StoredRun, recipe: str) -> dict[tuple[str, str], Scores]:
 def _paired(before: RecipeResult, after: RecipeResult) -> Iterator[GatePair]:
     known = {gate.id: gate for gate in before.gates}
     for gate in after.gates:
-        yield GatePair(known.pop(gate.id, None), gate)
+        yield GatePair(known.pop(gate.id, None), gate, gate)
     for gate in known.values():
-        yield GatePair(gate, None)
+        yield GatePair(gate, None, gate)
 
 
 def _part(pair: GatePair) -> _Part:
-    gate = pair.after or pair.before
-    assert gate is not None  # a pair is made of at least one
-    verdict = gate.verdict
+    verdict = pair.either.verdict
     return _Part(verdict.measure, verdict.view, verdict.slice_name, verdict.slice_value)
 
 
 def _change(
-    part: _Part, gates: list[GatePair], before: Scores | None, after: Scores | None, confidence: float, seed: Any
+    part: _Part, gates: tuple[GatePair, ...], before: Scores | None, after: Scores | None, confidence: float, seed: int
 ) -> MeasureChange:
-    known = MeasureChange(*part, None, None, None, None, tuple(gates))
     if before is None or after is None:
-        return replace(known, problem="not in both runs")
-    whole = before, after
+        return MeasureChange(*part, None, None, None, "not in both runs", gates)
     if part.slice_name is not None:
         before, after = (_sliced(scores, part.slice_name, part.slice_value) for scores in (before, after))
-    values = {"before": _value(before), "after": _value(after)}
+    values = _value(before), _value(after)
     try:
-        difference = statistics.difference(
-            after, before, confidence=confidence, seed=seed if isinstance(seed, int) else 0
-        )
+        difference = statistics.difference(after, before, confidence=confidence, seed=seed)
     except StatisticsError as error:
-        return replace(known, **values, problem=str(error))
-    lost, gained = ((), ()) if part.slice_name is not None else _flips(*whole)
-    return replace(known, **values, difference=difference, lost=lost, gained=gained)
+        return MeasureChange(*part, *values, None, str(error), gates)
+    lost, gained = ((), ()) if part.slice_name is not None else _flips(before, after)
+    return MeasureChange(*part, *values, difference, None, gates, lost, gained)
 
 
 def _sliced(scores: Scores, name: str, value: str | None) -> Scores:

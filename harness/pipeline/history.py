@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.errors import ReportError
-from harness.records import Outcome, RecipeResult, Run
+from harness.records import Outcome, RecipeResult, RuleKind, Run
 from harness.report import read_report
 from harness.report.wording import target
 from harness.store import RecipeEntry, RunEntry, RunIndex, StoredRun, ValueEntry, read_run
@@ -65,15 +65,26 @@ def _recipe_entry(recipe: RecipeResult) -> RecipeEntry:
 
 
 def _measures(recipe: RecipeResult) -> Sequence[ValueEntry]:
-    return [ValueEntry("measure", m.name, m.view, m.value, m.low, m.high, m.n) for m in recipe.measures]
+    """The measures, each with the first threshold that a gate sets for all of it."""
+    thresholds: dict[tuple[str, str], float | None] = {}
+    for gate in recipe.gates:
+        v = gate.verdict
+        if v.kind is RuleKind.THRESHOLD and v.slice_name is None:
+            thresholds.setdefault((v.measure, v.view), v.threshold)
+    return [
+        ValueEntry("measure", m.name, m.view, m.value, m.low, m.high, m.n, bar=thresholds.get((m.name, m.view)))
+        for m in recipe.measures
+    ]
 
 
 def _gates(recipe: RecipeResult) -> Sequence[ValueEntry]:
     entries = []
     for gate in recipe.gates:
         v = gate.verdict
-        numbers = (v.value, v.low, v.high)
-        if v.compared_with is not None:
+        if v.compared_with is None:
+            entry = ValueEntry("gate", gate.id, v.view, v.value, v.low, v.high, v.n, v.outcome, target(v))
+        else:
             numbers = (v.difference, v.difference_low, v.difference_high)
-        entries.append(ValueEntry("gate", gate.id, v.view, *numbers, v.n, v.outcome, target(v)))
+            entry = ValueEntry("difference", gate.id, v.view, *numbers, v.n, v.outcome, target(v))
+        entries.append(entry)
     return entries

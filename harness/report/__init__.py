@@ -7,6 +7,7 @@ from harness.report.page import report_html
 from harness.report.rows import GateRow, gates_table
 from harness.report.summary import summary_md
 from harness.report.terminal import SummaryLine, terminal_summary
+from harness.report.trend import trend_svg
 from harness.report.wording import (
     drivers_in_words,
     format_value,
@@ -31,4 +32,5 @@ __all__ = [
     "slice_in_words",
     "summary_md",
     "terminal_summary",
+    "trend_svg",
 ]

@@ -48,11 +48,11 @@ CREATE TABLE figures (
 class ValueEntry(NamedTuple):
     """A measure of a run on a view, or a gate by its id.
 
-    Of a gate that compares, value, low and high are the difference, and bar is its margin as a difference.
-    outcome: of a gate.
+    kind: "difference" is a gate that compares: value, low and high are the difference, and bar is the margin as one.
+    Else bar is the threshold, of a measure that which a gate sets for it. outcome: of a gate.
     """
 
-    kind: Literal["measure", "gate"]
+    kind: Literal["measure", "gate", "difference"]
     name: str
     view: str
     value: float | None
@@ -173,7 +173,8 @@ class RunIndex:
 
     def _recipes(self, run_id: str) -> tuple[RecipeEntry, ...]:
         rows = self._database.execute(
-            "SELECT name, outcome, adapter_digest, gates, passed FROM recipes WHERE run_id = ? ORDER BY place", (run_id,)
+            "SELECT name, outcome, adapter_digest, gates, passed FROM recipes WHERE run_id = ? ORDER BY place",
+            (run_id,),
         )
         return tuple(RecipeEntry(*row) for row in rows)
 
@@ -184,7 +185,7 @@ class RunIndex:
     def figures(self, recipe: str) -> list[tuple[str, str, str]]:
         """Kind, name and view of what runs of a recipe measured or decided."""
         return self._database.execute(
-            "SELECT DISTINCT kind, name, view FROM figures WHERE recipe = ? ORDER BY kind DESC, name, view", (recipe,)
+            "SELECT DISTINCT kind, name, view FROM figures WHERE recipe = ? ORDER BY name, view, kind", (recipe,)
         ).fetchall()
 
     def trend(self, recipe: str, name: str, *, kind: str, view: str, limit: int | None = None) -> list[Point]:
