@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.history import add_store, commit_in_words, short, store_of, when
+from harness.cli.history import add_store, commit_in_words, record_of, short, store_of, when
 from harness.cli.output import Output
 from harness.cli.usage import OK, CommandError
 
@@ -39,10 +39,9 @@ def declare(commands: Commands) -> None:
 
 def run(arguments: Any, output: Output) -> int:
     from harness.pipeline.comparison import compare_recipe, compared_recipes
-    from harness.pipeline.history import recorded
 
     root = store_of(arguments)
-    before, after = recorded(root, arguments.before), recorded(root, arguments.after)
+    before, after = record_of(root, arguments.before), record_of(root, arguments.after)
     names = compared_recipes(before[1], after[1])
     if not names or (arguments.recipe is not None and arguments.recipe not in names):
         which = f"the recipe {arguments.recipe!r}" if names else "a recipe"
@@ -104,11 +103,7 @@ def _facts(change: RecipeChange) -> Iterator[str]:
     same = digests[0] == digests[1] and digests[0] is not None
     yield f"the same adapter {short(digests[0])}" if same else f"adapter {short(digests[0])} -> {short(digests[1])}"
     if change.same_test_set is not None:
-        yield (
-            "the same test set"
-            if change.same_test_set
-            else "another test set: what has other ids is not compared"
-        )
+        yield ("the same test set" if change.same_test_set else "another test set: what has other ids is not compared")
     pairs = [gate for measure in change.measures for gate in measure.gates]
     yield f"{sum(gate.changed for gate in pairs)} of {len(pairs)} gates changed"
 

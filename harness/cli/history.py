@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 from harness.cli.output import Output
 from harness.cli.project import find_project
 from harness.cli.usage import CommandError
+from harness.errors import StoreError
 
 if TYPE_CHECKING:
-    from harness.store import RunIndex
+    from harness.records import Run
+    from harness.store import RunIndex, StoredRun
 
-__all__ = ["add_store", "commit_in_words", "count", "index_of", "short", "store_of", "when"]
+__all__ = ["add_store", "commit_in_words", "count", "index_of", "record_of", "short", "store_of", "when"]
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +31,18 @@ def store_of(arguments: Any) -> Path:
     if chosen is not None and not chosen.is_dir():
         raise CommandError(f"--store {chosen}: there is no such folder; name the folder of a store, e.g. .harness")
     return chosen or find_project(Path.cwd()).folder("store")
+
+
+def record_of(root: Path, named: str) -> tuple[StoredRun, Run]:
+    """The recorded run that was named, and what its report says. Raises CommandError if there is no such run."""
+    from harness.pipeline.history import recorded
+    from harness.store import find_run
+
+    try:
+        run_id = find_run(root, named)
+    except StoreError as error:
+        raise CommandError(str(error)) from None
+    return recorded(root, run_id)
 
 
 def index_of(root: Path, output: Output) -> RunIndex:

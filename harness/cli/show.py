@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.history import add_store, commit_in_words, store_of, when
+from harness.cli.history import add_store, commit_in_words, record_of, store_of, when
 from harness.cli.output import Output
 from harness.cli.usage import OK
 
@@ -28,11 +28,10 @@ def declare(commands: Commands) -> None:
 
 
 def run(arguments: Any, output: Output) -> int:
-    from harness.pipeline.history import recorded
     from harness.report import terminal_summary
     from harness.report.wording import duration
 
-    stored, found = recorded(store_of(arguments), arguments.run_named)
+    stored, found = record_of(store_of(arguments), arguments.run_named)
     git = found.provenance.get("git") or {}
     commit = commit_in_words(git.get("commit"), git.get("dirty"))
     output.line(f"{stored.run_id}  {when(found.started_at)}  {duration(found.duration_seconds)}  {commit}")

@@ -2,7 +2,7 @@
 
 from harness.store.artifacts import Adapter, Store, content_key
 from harness.store.index import Point, RecipeEntry, RunEntry, RunIndex, ValueEntry
-from harness.store.runs import StoredRun, keep_run, list_runs, read_run
+from harness.store.runs import StoredRun, find_run, keep_run, list_runs, read_run
 from harness.store.scores_form import read_scores, scores_json
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "StoredRun",
     "ValueEntry",
     "content_key",
+    "find_run",
     "keep_run",
     "list_runs",
     "read_run",

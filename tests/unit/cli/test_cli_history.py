@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -18,11 +20,12 @@ import recorded
 from harness.records import MeasureResult, Outcome
 from harness.store import read_run
 
-Harness = Callable[..., tuple[int, str, str]]
+Harness = Callable[..., Any]
 
+EXACT = "generation.exact_match"
 # In the later run t-0 to t-2 turned wrong and t-30 right: 38 right of 40 before, 36 after.
-BEFORE = (recorded.scores("generation.exact_match", ["t-30", "t-31"]), recorded.scores("generation.exact_match", view="base"))
-AFTER = (recorded.scores("generation.exact_match", ["t-0", "t-1", "t-2", "t-31"]), recorded.scores("generation.exact_match", view="base"))
+BEFORE = (recorded.scores(EXACT, ["t-30", "t-31"]), recorded.scores(EXACT, view="base"))
+AFTER = (recorded.scores(EXACT, ["t-0", "t-1", "t-2", "t-31"]), recorded.scores(EXACT, view="base"))
 
 
 @pytest.fixture
@@ -33,7 +36,7 @@ def store(project: Path) -> Path:
 @pytest.fixture
 def runs(store: Path) -> list[str]:
     """Two runs of `tickets`, the second also of `animals`, whose gate failed; their ids."""
-    animals = recorded.scores("generation.exact_match", recorded.IDS[:30])
+    animals = recorded.scores(EXACT, recorded.IDS[:30])
     first = recorded.run(0, recorded.recipe("tickets", BEFORE))
     second = recorded.run(
         1, recorded.recipe("tickets", AFTER, adapter="bc"), recorded.recipe("animals", [animals], at_least=0.5)
@@ -51,10 +54,10 @@ def test_runs_lists_them_newest_first(harness: Harness, runs: list[str]) -> None
     code, out, err = harness("runs")
     assert (code, err) == (0, "")
     assert [line.split("  ") for line in re.sub("   +", "  ", out).splitlines()] == [
-        [runs[1], "2026-11-20 10:00 UTC", "1 min 2 s", "0000000 and changes"],
+        [runs[1], "2026-11-20 10:00 UTC", "1 min 2 s", "c0ffee1 and changes"],
         ["", "passed", "tickets", "1 of 1 gate, adapter bcbcbcbc"],
         ["", "failed", "animals", "0 of 1 gate, adapter adadadad"],
-        [runs[0], "2026-11-20 09:00 UTC", "1 min 2 s", "0000000"],
+        [runs[0], "2026-11-20 09:00 UTC", "1 min 2 s", "c0ffee0"],
         ["", "passed", "tickets", "1 of 1 gate, adapter adadadad"],
     ]
     assert max(map(len, out.splitlines())) <= 80
@@ -83,7 +86,7 @@ def test_runs_as_json(harness: Harness, runs: list[str], store: Path) -> None:
                 "started_at": "2026-11-20T10:00:00+00:00",
                 "duration_seconds": 61.5,
                 "outcome": "fail",
-                "commit": "0" * 39 + "1",
+                "commit": "c0ffee1" + "0" * 33,
                 "dirty": True,
                 "recipes": [
                     {"name": "tickets", "outcome": "pass", "adapter_digest": "bc" * 32, "gates": 1, "passed": 1},
@@ -122,10 +125,10 @@ def test_a_record_of_another_version_is_told(harness: Harness, store: Path) -> N
         (["runs", "--limit", "0"], "'0' is no number of runs; write 1 or more"),
         (["runs", "--store", "nowhere"], "--store nowhere: there is no such folder"),
         (["compare", "latest", "20261120-09", "--recipe", "animals"], "do not both have the recipe 'animals'"),
-        (["trend", "dogs", "generation.exact_match"], "no run in .harness has the recipe 'dogs'; they have: animals, tickets"),
-        (["trend", "tickets", "generation.exact_mat"], "no run of tickets has the measure 'generation.exact_mat'; of 1 that it has, the "
-         "nearest: generation.exact_match"),
-        (["trend", "tickets", "generation.exact_match", "--view", "promted"], "on the view 'promted'; it has: adapter, base"),
+        (["trend", "dogs", EXACT], "no run in .harness has the recipe 'dogs'; they have: animals, tickets"),
+        (["trend", "tickets", "generation.exact_mat"], "no run of tickets has the measure 'generation.exact_mat'; of 1 "
+         "that it has, the nearest: generation.exact_match"),
+        (["trend", "tickets", EXACT, "--view", "promted"], "on the view 'promted'; it has: adapter, base"),
         (["gc", "--older-than", "1w"], "'1w' is no number of days; write e.g. 30d"),
     ],
 )  # fmt: skip
@@ -138,7 +141,7 @@ def test_a_wrong_call_is_one_line(harness: Harness, runs: list[str], arguments: 
 @pytest.mark.parametrize("command", [["show"], ["compare", "latest"]])
 def test_a_run_that_is_not_there_is_one_line(harness: Harness, runs: list[str], command: list[str]) -> None:
     code, out, err = harness(*command, "2025")
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert "there is no run '2025'; the newest are" in err
 
 
@@ -149,7 +152,7 @@ def test_show_prints_a_run_in_the_words_in_which_it_ended(harness: Harness, runs
     code, out, err = harness("show", "latest")
     assert (code, err) == (0, "")
     lines = out.splitlines()
-    assert lines[0] == f"{runs[1]}  2026-11-20 10:00 UTC  1 min 2 s  0000000 and changes"
+    assert lines[0] == f"{runs[1]}  2026-11-20 10:00 UTC  1 min 2 s  c0ffee1 and changes"
     assert "tickets: Ready to promote: the one gate passed" in lines
     assert any(line.startswith("  passed  generation.exact_match  0.900 [") for line in lines)
     assert lines[-1] == "Not ready: 1 of 2 gates failed"
@@ -204,10 +207,12 @@ def test_compare_as_json_agrees_with_statistics(harness: Harness, runs: list[str
 
 def test_compare_names_gates_that_changed(harness: Harness, store: Path) -> None:
     before, after = (recorded.recipe("tickets", one) for one in (BEFORE, AFTER))
-    stricter = recorded.recipe("tickets", [recorded.scores("generation.exact_match", recorded.IDS)], at_least=0.9)
-    gone = replace(before, gates=(*before.gates, replace(before.gates[0], id="tickets/test_old/generation.exact_match")))
+    stricter = recorded.recipe("tickets", [recorded.scores(EXACT, recorded.IDS)], at_least=0.9)
+    gone = replace(
+        before, gates=(*before.gates, replace(before.gates[0], id=f"tickets/test_old/{EXACT}"))
+    )
     first = recorded.keep(store, recorded.run(0, gone), {"tickets": BEFORE})
-    wrong = [recorded.scores("generation.exact_match", recorded.IDS)]
+    wrong = [recorded.scores(EXACT, recorded.IDS)]
     second = recorded.keep(store, recorded.run(1, stricter), {"tickets": wrong})
     _, out, _ = harness("compare", first, second)
     assert "tickets: passed -> failed\n" in out
@@ -221,7 +226,7 @@ def test_compare_names_gates_that_changed(harness: Harness, store: Path) -> None
 
 
 def test_compare_of_another_test_set_says_why_not(harness: Harness, store: Path) -> None:
-    other = [recorded.scores("generation.exact_match", ids=[f"u-{k}" for k in range(40)])]
+    other = [recorded.scores(EXACT, ids=[f"u-{k}" for k in range(40)])]
     changed = replace(recorded.recipe("tickets", other), data={"test": {"examples": 40, "sha256": "ff" * 32}})
     first = recorded.keep(store, recorded.run(0, recorded.recipe("tickets", BEFORE)), {"tickets": BEFORE})
     second = recorded.keep(store, recorded.run(1, changed), {"tickets": other})
@@ -279,7 +284,7 @@ def test_compare_without_a_common_recipe(harness: Harness, store: Path) -> None:
 def test_trend_plots_and_lists(harness: Harness, runs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     for columns in (80, 120):
         monkeypatch.setenv("COLUMNS", str(columns))
-        code, out, err = harness("trend", "tickets", "generation.exact_match")
+        code, out, err = harness("trend", "tickets", EXACT)
         assert (code, err) == (0, "")
         lines = out.splitlines()
         assert lines[0] == "generation.exact_match of tickets"
@@ -300,7 +305,7 @@ def test_trend_of_a_gate_that_compares_is_its_difference(harness: Harness, store
 
 
 def test_trend_keeps_to_a_limit_and_a_view(harness: Harness, runs: list[str]) -> None:
-    _, out, _ = harness("trend", "tickets", "generation.exact_match", "--view", "base", "--limit", "1", "--json")
+    _, out, _ = harness("trend", "tickets", EXACT, "--view", "base", "--limit", "1", "--json")
     found = json.loads(out)
     assert (found["kind"], found["view"]) == ("measure", "base")
     assert [(point["run_id"], point["value"]) for point in found["runs"]] == [(runs[1], 1.0)]
@@ -308,7 +313,7 @@ def test_trend_keeps_to_a_limit_and_a_view(harness: Harness, runs: list[str]) ->
 
 def test_trend_writes_an_svg(harness: Harness, runs: list[str], tmp_path: Path) -> None:
     file = tmp_path / "trend.svg"
-    code, out, _ = harness("trend", "tickets", "generation.exact_match", "--svg", str(file))
+    code, out, _ = harness("trend", "tickets", EXACT, "--svg", str(file))
     assert code == 0
     assert out.splitlines()[-1] == str(file)
     namespace = {"svg": "http://www.w3.org/2000/svg"}
@@ -320,9 +325,9 @@ def test_trend_writes_an_svg(harness: Harness, runs: list[str], tmp_path: Path) 
 
 
 def test_trend_of_what_was_never_measured_draws_nothing(harness: Harness, store: Path, tmp_path: Path) -> None:
-    empty = MeasureResult("generation.exact_match", "adapter", None, None, None, 0, 3, note="3 have no score")
+    empty = MeasureResult(EXACT, "adapter", None, None, None, 0, 3, note="3 have no score")
     recorded.keep(store, recorded.run(0, replace(recorded.recipe("tickets", BEFORE), measures=(empty,))))
-    code, out, err = harness("trend", "tickets", "generation.exact_match", "--svg", str(tmp_path / "trend.svg"))
+    code, out, err = harness("trend", "tickets", EXACT, "--svg", str(tmp_path / "trend.svg"))
     assert code == 2
     assert "not measured" in out
     assert "●" not in out
@@ -346,6 +351,18 @@ def test_gc_shows_and_only_frees_when_told(harness: Harness, runs: list[str], st
     assert "\nfreed " in out
     assert sorted(path.name for path in (store / "runs").iterdir()) == [runs[1]]
     assert runs[0] not in harness("runs")[1]
+
+
+# The page on all this
+
+
+def test_the_examples_of_the_page_are_real(harness: Harness, runs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    page = (Path(__file__).resolve().parents[3] / "docs" / "history.md").read_text(encoding="utf-8")
+    examples = re.findall(r"^\$ harness (.+)\n((?:(?!\$ |```).*\n)+)", page, re.MULTILINE)
+    assert [command.split()[0] for command, _ in examples] == ["runs", "show", "compare", "trend", "gc"]
+    for command, printed in examples:
+        assert harness(*command.split()).out == printed
 
 
 # What they cost
