@@ -39,6 +39,7 @@ def declare(commands: Commands) -> None:
 
 def run(arguments: Any, output: Output) -> int:
     from harness.pipeline.comparison import compare_recipe, compared_recipes
+    from harness.pipeline.history import commit_of
 
     root = store_of(arguments)
     before, after = record_of(root, arguments.before), record_of(root, arguments.after)
@@ -56,8 +57,7 @@ def run(arguments: Any, output: Output) -> int:
         output.values(_form(before[1], after[1], changes))
         return OK
     for title, one in (("A", before[1]), ("B", after[1])):
-        git = one.provenance.get("git") or {}
-        commit = commit_in_words(git.get("commit"), git.get("dirty"))
+        commit = commit_in_words(*commit_of(one))
         output.line(f"{title}  {one.run_id}  {when(one.started_at)}  {commit}")
     for change in changes:
         output.line("")

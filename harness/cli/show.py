@@ -28,12 +28,12 @@ def declare(commands: Commands) -> None:
 
 
 def run(arguments: Any, output: Output) -> int:
+    from harness.pipeline.history import commit_of
     from harness.report import terminal_summary
     from harness.report.wording import duration
 
     stored, found = record_of(store_of(arguments), arguments.run_named)
-    git = found.provenance.get("git") or {}
-    commit = commit_in_words(git.get("commit"), git.get("dirty"))
+    commit = commit_in_words(*commit_of(found))
     output.line(f"{stored.run_id}  {when(found.started_at)}  {duration(found.duration_seconds)}  {commit}")
     for line in terminal_summary(found, found.problems):
         output.line(line.text)

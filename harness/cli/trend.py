@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -167,12 +166,7 @@ def _write_svg(file: Path, title: str, asked: _Asked, points: Sequence[Point]) -
     text = trend_svg(title, asked.measure, values, points[-1].bar)
     if text is None:
         raise CommandError(f"{shown(file)}: not written, since none of these {len(points)} runs has a value to draw")
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, file)
-    finally:
-        partial.unlink(missing_ok=True)
+    file.write_text(text, encoding="utf-8")
 
 
 def _form(asked: _Asked, points: Sequence[Point]) -> dict[str, Any]:

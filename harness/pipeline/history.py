@@ -1,8 +1,8 @@
-"""What earlier runs say: the index of them, and how two compare."""
+"""What earlier runs say: their records, and the index of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harness.errors import ReportError
@@ -11,7 +11,7 @@ from harness.report import read_report
 from harness.report.wording import target
 from harness.store import RecipeEntry, RunEntry, RunIndex, StoredRun, ValueEntry, read_run
 
-__all__ = ["open_index", "recorded"]
+__all__ = ["commit_of", "open_index", "recorded"]
 
 
 def open_index(root: Path) -> RunIndex:
@@ -28,6 +28,12 @@ def recorded(root: Path, run: str) -> tuple[StoredRun, Run]:
     return stored, _report(stored)
 
 
+def commit_of(run: Run) -> tuple[str | None, bool | None]:
+    """The commit that a run was made at, and whether the working tree had changes; None where it does not say."""
+    git = run.provenance.get("git")
+    return (git.get("commit"), git.get("dirty")) if isinstance(git, Mapping) else (None, None)
+
+
 def _report(stored: StoredRun) -> Run:
     try:
         return read_report(stored.report_text)
@@ -37,15 +43,15 @@ def _report(stored: StoredRun) -> Run:
 
 def _entry(stored: StoredRun) -> RunEntry:
     run = _report(stored)
-    git = run.provenance.get("git") or {}
+    commit, dirty = commit_of(run)
     return RunEntry(
         run_id=stored.run_id,
         digest=stored.digest,
         started_at=run.started_at,
         seconds=run.duration_seconds,
         outcome=run.outcome,
-        commit=git.get("commit"),
-        dirty=git.get("dirty"),
+        commit=commit,
+        dirty=dirty,
         recipes=tuple(_recipe_entry(recipe) for recipe in run.recipes),
     )
 

@@ -135,7 +135,7 @@ def read_run(root: Path, run: str) -> StoredRun:
 
 
 def find_run(root: Path, run: str) -> str:
-    """The id of a recorded run by its id, the beginning of one, or "latest". Raises StoreError if that is not one run."""
+    """The id of the recorded run that `run` names, as for read_run. Raises StoreError if that is not one run."""
     if _RUN_ID.fullmatch(run) and (root / _RUNS / run).is_dir():
         return run
     runs = list_runs(root)
