@@ -308,8 +308,8 @@ def _near_axis(lowest: float, highest: float) -> tuple[float, float, list[float]
     """From a round number below all values to one above, in 2 to 5 steps."""
     span = highest - lowest or max(abs(highest), 1.0) / 10
     size = 10.0 ** math.floor(math.log10(span))
-    step = next(m * size for m in (0.25, 0.5, 1.0, 2.5) if span / (m * size) <= 4)
-    first, last = math.floor(lowest / step), math.ceil(highest / step)
+    step = next(m * size for m in (0.25, 0.5, 1.0, 2.5) if span / (m * size) < 4.001)
+    first, last = math.floor(round(lowest / step, 6)), math.ceil(round(highest / step, 6))  # 0.6 / 0.1 is below 6
     if first == last:
         first, last = first - 1, last + 1
     ticks = [round(k * step, 12) for k in range(first, last + 1)]
