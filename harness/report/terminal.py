@@ -16,7 +16,7 @@ __all__ = ["SummaryLine", "terminal_summary"]
 
 _LONGEST_NAME = 44
 _MOST_WARNINGS = 8
-_COLOURS = {"passed": "green", "failed": "red"}
+_COLOURS = {"passed": "green", "failed": "red", "not applicable": "cyan"}
 
 
 class SummaryLine(NamedTuple):
