@@ -207,9 +207,7 @@ def test_compare_as_json_agrees_with_statistics(harness: Harness, runs: list[str
 def test_compare_names_gates_that_changed(harness: Harness, store: Path) -> None:
     before, after = (recorded.recipe("tickets", one) for one in (BEFORE, AFTER))
     stricter = recorded.recipe("tickets", [recorded.scores(EXACT, recorded.IDS)], at_least=0.9)
-    gone = replace(
-        before, gates=(*before.gates, replace(before.gates[0], id=f"tickets/test_old/{EXACT}"))
-    )
+    gone = replace(before, gates=(*before.gates, replace(before.gates[0], id=f"tickets/test_old/{EXACT}")))
     first = recorded.keep(store, recorded.run(0, gone), {"tickets": BEFORE})
     wrong = [recorded.scores(EXACT, recorded.IDS)]
     second = recorded.keep(store, recorded.run(1, stricter), {"tickets": wrong})
