@@ -46,6 +46,10 @@ def keep(root: Path, run_id: str = FIRST, report: str = "{}\n") -> Path:
     return keep_run(root, run_id, report, SCORES)
 
 
+def left_over(root: Path) -> list[Path]:
+    return [path for path in (root / "tmp").iterdir() if path.suffix != ".lock"]
+
+
 def test_a_run_is_found_as_it_was_kept(tmp_path: Path) -> None:
     folder = keep(tmp_path, report='{"name": "ü"}\n')
     assert folder == tmp_path / "runs" / FIRST
@@ -53,7 +57,7 @@ def test_a_run_is_found_as_it_was_kept(tmp_path: Path) -> None:
     assert (run.run_id, run.folder, run.report_text) == (FIRST, folder, '{"name": "ü"}\n')
     assert run.scores == SCORES
     assert sorted(file.name for file in folder.iterdir()) == ["manifest.json", "report.json", "scores.json"]
-    assert not list((tmp_path / "tmp").iterdir())
+    assert not left_over(tmp_path)
 
 
 def test_the_digest_is_of_the_id_and_both_files(tmp_path: Path) -> None:
@@ -147,7 +151,7 @@ def test_a_record_is_never_replaced(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=rf"{FIRST}: there is a run of this id already.*; run again$"):
         keep(tmp_path, report="better\n")
     assert read_run(tmp_path, FIRST).report_text == "{}\n"
-    assert not list((tmp_path / "tmp").iterdir())
+    assert not left_over(tmp_path)
 
 
 @pytest.mark.parametrize("run_id", ["latest", "..", "../20261123-140700-1", "20261123-140700-", "", ".hidden"])
@@ -163,7 +167,7 @@ def test_a_full_disk_leaves_no_record(
     with file_size_limit(4_000), pytest.raises(StoreError, match=r"cannot be written .File too large; .* Make room"):
         keep(tmp_path, report="x" * 20_000)
     assert list_runs(tmp_path) == ()
-    assert not list((tmp_path / "tmp").iterdir())
+    assert not left_over(tmp_path)
 
 
 def test_a_store_without_rights_is_one_line(read_only_folder: Path) -> None:
@@ -204,6 +208,13 @@ def test_a_value_that_is_not_finite_stays_missing() -> None:
     assert all(math.isnan(value) for value in found.values)
     assert found.bounds == odd.bounds
     assert "not a finite number" in str(found.problem())
+
+
+@pytest.mark.parametrize("ids", [(b"a", b"b"), ({1}, {2}), (["a"], ["b"])], ids=["bytes", "sets", "lists"])
+def test_scores_that_are_no_json_are_refused(ids: tuple[str, str]) -> None:
+    odd = Scores("own", "adapter", ids, (1.0, 0.0), 2)
+    with pytest.raises(StoreError, match=r"scores cannot be written as JSON \(.*\); give measures text and plain numb"):
+        scores_json({"r": [odd]})
 
 
 @pytest.mark.parametrize(
