@@ -6,7 +6,7 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -83,6 +83,7 @@ class _Record:
     run: RecipeRun
     gates: list[GateResult] = field(default_factory=list)
     measures: dict[str, Measure] = field(default_factory=dict)
+    scores: dict[tuple[str, str], Scores] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
 
@@ -195,7 +196,7 @@ class Session:
         if problem is not None:
             (verdict,) = self._refuse(record, name, measure, rule, view, problem, test=test)
             return verdict
-        scores, baseline = _scores(measure, rule, view)
+        scores, baseline = _scores(record, measure, rule, view)
         copied = _copied(record.run, measure.name, rule, view)
         if copied is not None:
             (verdict,) = self._refuse(record, name, measure, rule, view, copied, test=test)
@@ -233,7 +234,7 @@ class Session:
         problem = _unsound(record.run, rule, view)
         if problem is not None:
             return self._refuse(record, name, measure, rule, view, problem, test=test, slices=slices, min_n=min_n)
-        scores, baseline = _scores(measure, rule, view)
+        scores, baseline = _scores(record, measure, rule, view)
         copied = _copied(record.run, measure.name, rule, view)
         if copied is not None:
             return self._refuse(record, name, measure, rule, view, copied, test=test, slices=slices, min_n=min_n)
@@ -305,6 +306,13 @@ class Session:
             problems=tuple(problems),
         )
 
+    def scores(self) -> dict[str, tuple[Scores, ...]]:
+        """Of each recipe the scores of every example by measure and view, as the run's record keeps them.
+
+        All that gates were decided on, and after `finish` also what the report shows beside it.
+        """
+        return {name: tuple(record.scores.values()) for name, record in self._records.items()}
+
     @property
     def run_id(self) -> str:
         """Sorts by time; the process id tells runs of the same second apart."""
@@ -361,6 +369,15 @@ def merged(runs: Sequence[Run], problems: Sequence[str]) -> Run:
         recipes=tuple(recipes.values()),
         problems=all_problems,
     )
+
+
+def merged_scores(parts: Iterable[Mapping[str, Sequence[Scores]]]) -> dict[str, tuple[Scores, ...]]:
+    """The scores that go with the run that `merged` makes, each measure once a view."""
+    recipes: dict[str, dict[tuple[str, str], Scores]] = {}
+    for part in parts:
+        for name, scores in part.items():
+            recipes.setdefault(name, {}).update({(one.measure, one.view): one for one in scores})
+    return {name: tuple(recipes[name].values()) for name in sorted(recipes)}
 
 
 def _joined(one: RecipeResult, other: RecipeResult) -> RecipeResult:
@@ -444,9 +461,13 @@ def _copied(run: RecipeRun, measure: str, rule: Rule, view: str) -> str | None:
     )
 
 
-def _scores(measure: Measure, rule: Rule, view: str) -> tuple[Scores, Scores | None]:
-    """The scores that a rule needs: of the view, and of the one it is compared with."""
-    return measure.scores(view), measure.scores(rule.compared_with) if rule.compared_with is not None else None
+def _scores(record: _Record, measure: Measure, rule: Rule, view: str) -> tuple[Scores, Scores | None]:
+    """The scores that a rule needs, of the view and of the one it is compared with; they are kept for the record."""
+    scores = measure.scores(view)
+    baseline = None if rule.compared_with is None else measure.scores(rule.compared_with)
+    for one in filter(None, (scores, baseline)):
+        record.scores.setdefault((measure.name, one.view), one)
+    return scores, baseline
 
 
 def _texts(run: RecipeRun, measure: str) -> dict[str, str]:
@@ -476,6 +497,7 @@ def _measured(record: _Record) -> list[MeasureResult]:
                 continue
             try:
                 scores = measure.scores(view)
+                record.scores.setdefault((name, view), scores)
                 problem = scores.problem()
                 value = None if problem else statistics.estimate(scores, confidence=0.95, seed=record.recipe.seed)
             except HarnessError as error:

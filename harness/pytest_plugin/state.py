@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
@@ -17,11 +17,12 @@ from harness.records import Outcome
 
 if TYPE_CHECKING:
     from harness.pipeline import Places, Session
-    from harness.records import Run
+    from harness.records import Run, Scores
 
 __all__ = ["STATE", "State"]
 
 _WORKER_RUN = "harness_run"
+_WORKER_SCORES = "harness_scores"
 
 
 class State:
@@ -42,6 +43,8 @@ class State:
         self._failed: dict[str, list[str]] = {}
         self._problems: list[str] = []
         self._from_workers: list[Run] = []
+        self._scores: list[Mapping[str, Sequence[Scores]]] = []
+        self._unrecorded: str | None = None
         self.run: Run | None = None
         self.report_folder: Any = None
 
@@ -162,12 +165,14 @@ class State:
     def worker_ended(self, node: Any) -> None:
         """Controller: take over a worker's run; one that sent nothing makes the whole run incomplete."""
         from harness.report import read_report
+        from harness.store import read_scores
 
         output = getattr(node, "workeroutput", None)
         if output is None:
             self._problems.append(f"worker {node.gateway.id} ended without its results")
         elif output.get(_WORKER_RUN):
             self._from_workers.append(read_report(output[_WORKER_RUN]))
+            self._scores.append(read_scores(output[_WORKER_SCORES]))
 
     def finish(self, session: pytest.Session) -> None:
         """Make the run record; the process that the user started writes the report."""
@@ -184,11 +189,15 @@ class State:
             self.session.close()
             self._note_selection(self.session.opened)
             self.run = self.session.finish(self._problems)
+            self._scores.append(self.session.scores())
         if self.worker:
             if self.run is not None:
                 from harness.report import report_json
+                from harness.store import scores_json
 
-                self.config.workeroutput[_WORKER_RUN] = report_json(self.run)  # type: ignore[attr-defined]
+                output = self.config.workeroutput  # type: ignore[attr-defined]
+                output[_WORKER_RUN] = report_json(self.run)
+                output[_WORKER_SCORES] = scores_json(self.session.scores())
             return
         if self._from_workers:
             from harness.pipeline.session import merged
@@ -205,9 +214,22 @@ class State:
         except StoreError as error:
             self._problems.append(str(error))
             session.exitstatus = session.exitstatus or pytest.ExitCode.INTERNAL_ERROR
+        self._record(self.run)
         if self._problems and session.exitstatus == pytest.ExitCode.OK:
             # A run that is not complete must not look like one that passed.
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _record(self, run: Run) -> None:
+        """Keep the run in the store. One that cannot be kept has its verdict, and cannot be promoted."""
+        from harness.errors import StoreError
+        from harness.pipeline.session import merged_scores
+        from harness.report import report_json
+        from harness.store import keep_run
+
+        try:
+            keep_run(self.places.store, run.run_id, report_json(run), merged_scores(self._scores))
+        except StoreError as error:
+            self._unrecorded = f"This run is not in the history and cannot be promoted. {error}"
 
     def _note_selection(self, recipes: Any) -> None:
         """A recipe whose tests did not all run to a verdict has none."""
@@ -228,7 +250,7 @@ class State:
         print_summary(
             self.run,
             self.report_folder,
-            self._problems,
+            [*self._problems, *filter(None, [self._unrecorded])],
             reporter,
             warned=inconclusive_of(self.config) == "warn",
         )

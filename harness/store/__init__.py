@@ -1,5 +1,17 @@
-"""Artifacts on disk, found by the digest of everything they depend on."""
+"""Artifacts on disk, found by the digest of everything they depend on, and the record of every run."""
 
 from harness.store.artifacts import Adapter, Store, content_key
+from harness.store.runs import StoredRun, keep_run, list_runs, read_run
+from harness.store.scores_form import read_scores, scores_json
 
-__all__ = ["Adapter", "Store", "content_key"]
+__all__ = [
+    "Adapter",
+    "Store",
+    "StoredRun",
+    "content_key",
+    "keep_run",
+    "list_runs",
+    "read_run",
+    "read_scores",
+    "scores_json",
+]
