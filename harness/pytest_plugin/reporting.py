@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -22,10 +23,15 @@ from harness.report import (
     report_json,
     summary_md,
 )
+from harness.report.wording import one_line
 
-__all__ = ["print_summary", "write_report"]
+if TYPE_CHECKING:
+    from harness.tracking import Note
+
+__all__ = ["print_summary", "print_tracking", "write_report"]
 
 _LONGEST_NAME = 44
+_LONGEST_NOTE = 500
 _MOST_WARNINGS = 8
 _COLOURS = {"passed": "green", "failed": "red", "inconclusive": "yellow", "incomplete": "yellow"}
 
@@ -105,6 +111,16 @@ def print_summary(
     reporter.write_line(headline(run), bold=True)
     if folder is not None:
         reporter.write_line(f"report: {_shown(folder / 'report.html')}")
+
+
+def print_tracking(notes: Iterable[Note], reporter: pytest.TerminalReporter) -> None:
+    """Where each tracker keeps its copy of the run, or why it has none."""
+    for note in notes:
+        text = one_line(note.text, _LONGEST_NOTE)
+        if note.ok:
+            reporter.write_line(f"{note.tracker}: {text}")
+        else:
+            reporter.write_line(f"{note.tracker} has no copy of this run, whose verdict stands: {text}", yellow=True)
 
 
 def _print_warnings(rows: Sequence[GateRow], reporter: pytest.TerminalReporter) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 import pytest
 
 from harness.errors import HarnessError, TrainingInterrupted
-from harness.pytest_plugin.options import device_of, folder_of, inconclusive_of
+from harness.pytest_plugin.options import device_of, folder_of, inconclusive_of, tracking_of
 from harness.records import Outcome
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class State:
         self._unrecorded: str | None = None
         self.run: Run | None = None
         self.report_folder: Any = None
+        self._tracked: tuple[Note, ...] = ()
 
     @property
     def planning(self) -> bool:
@@ -81,11 +82,12 @@ class State:
         )
 
     def check_options(self) -> None:
-        """UsageError for a --harness-recipe that matches nothing, and for a --harness-inconclusive that is none.
+        """UsageError for a --harness-recipe that matches nothing, and for settings that mean nothing.
 
         Raised here, it is one clean line and exit status 4.
         """
         inconclusive_of(self.config)
+        tracking_of(self.config)
         wanted = self.config.getoption("harness_recipe")
         if not wanted:
             return
@@ -218,6 +220,16 @@ class State:
         if self._problems and session.exitstatus == pytest.ExitCode.OK:
             # A run that is not complete must not look like one that passed.
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        self._track(self.run)
+
+    def _track(self, run: Run) -> None:
+        """Tell the trackers, after everything that makes the verdict."""
+        settings = tracking_of(self.config)
+        if settings.trackers:
+            from harness.tracking import track_run
+
+            files = () if self.report_folder is None else sorted(self.report_folder.iterdir())
+            self._tracked = track_run(run, files, settings, folder=self.places.root)
 
     def _record(self, run: Run) -> None:
         """Keep the run in the store. One that cannot be kept has its verdict, and cannot be promoted."""
@@ -245,7 +257,7 @@ class State:
     def summarize(self, reporter: pytest.TerminalReporter) -> None:
         if self.worker or self.run is None:
             return
-        from harness.pytest_plugin.reporting import print_summary
+        from harness.pytest_plugin.reporting import print_summary, print_tracking
 
         print_summary(
             self.run,
@@ -254,6 +266,7 @@ class State:
             reporter,
             warned=inconclusive_of(self.config) == "warn",
         )
+        print_tracking(self._tracked, reporter)
 
     def close(self) -> None:
         if "session" in self.__dict__:
