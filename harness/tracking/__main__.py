@@ -30,17 +30,14 @@ def main(name: str) -> int:
     os.dup2(2, 1)
     try:
         request = json.load(sys.stdin)
-        try:
-            tracker = cast(Tracker, importlib.import_module(f"harness.tracking.{name}_tracker"))
-        except ImportError as error:
-            raise RuntimeError(
-                f"not installed ({error}); install it with `pip install '{_PACKAGE}[{name}]'`"
-            ) from None
+        tracker = cast(Tracker, importlib.import_module(f"harness.tracking.{name}_tracker"))
         if "run" in request:
             text = tracker.keep_run(request["run"], request["timeout"])
         else:
             text = tracker.keep_promotion(request["promotion"], request["timeout"])
         ok = True
+    except ImportError as error:
+        ok, text = False, f"not installed ({error}); install it with `pip install '{_PACKAGE}[{name}]'`"
     except (Exception, SystemExit) as error:
         ok, text = False, f"{error}" or type(error).__name__
     json.dump({"ok": ok, "text": text}, answer)

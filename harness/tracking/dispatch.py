@@ -68,6 +68,9 @@ def follow_promotion(
     environ: Mapping[str, str] = os.environ,
 ) -> tuple[Note, ...]:
     """Move the trackers' alias to where the registry's is, after it moved. Never raises, as track_run."""
+    if not promotion.adapter.is_dir():  # MLflow would register a version without files
+        gone = f"{promotion.adapter}: the adapter's folder is not there"
+        return tuple(Note(name, False, gone) for name in settings.trackers)
     content = {
         **dataclasses.asdict(promotion),
         "adapter": str(promotion.adapter),

@@ -18,6 +18,7 @@ TRACKERS = ("mlflow", "wandb")
 _ENVIRONMENT = "HARNESS_TRACKING"
 _KEYS = ("tracking", "tracking_timeout")
 _NONE = "none"
+_TIMEOUT = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class TrackingSettings:
     """trackers: of TRACKERS, each once. timeout: seconds that all of them together may take."""
 
     trackers: tuple[str, ...] = ()
-    timeout: float = 60.0
+    timeout: float = _TIMEOUT
 
 
 def tracking_settings(root: Path, environ: Mapping[str, str]) -> TrackingSettings:
@@ -41,7 +42,7 @@ def tracking_settings(root: Path, environ: Mapping[str, str]) -> TrackingSetting
         near = difflib.get_close_matches(key, _KEYS, n=1, cutoff=0.8)
         if near and key not in _KEYS:
             raise TrackingError(f"{file}: [tool.harness] has an unknown key {key}; did you mean {near[0]}?")
-    timeout = table.get("tracking_timeout", TrackingSettings.timeout)
+    timeout = table.get("tracking_timeout", _TIMEOUT)
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
         raise TrackingError(
             f"{file}: [tool.harness] tracking_timeout must be seconds above 0, got {timeout!r}; 60 is the default"
