@@ -16,6 +16,7 @@ HarnessError
 ├── StoreError          the artifact store cannot be read or written
 ├── TrackingError       the settings of tracking cannot be used
 ├── HubError            an adapter was not uploaded
+├── PromotionError      a run may not be promoted, or an adapter is not the promoted one; carries every reason
 └── ReportError         a report cannot be read or rendered
 """
 
@@ -32,6 +33,7 @@ __all__ = [
     "HarnessError",
     "HubError",
     "JudgeError",
+    "PromotionError",
     "RecipeError",
     "ReportError",
     "RubricError",
@@ -65,6 +67,10 @@ class RecipeError(ProblemsError):
 
 class DataError(ProblemsError):
     """A data set cannot be used."""
+
+
+class PromotionError(ProblemsError):
+    """A run may not be promoted, or an adapter is not the promoted one."""
 
 
 class RubricError(ProblemsError):

@@ -17,6 +17,7 @@ from typing import Any, Literal
 __all__ = [
     "ADAPTER",
     "BASE",
+    "PROMOTED",
     "PROMPTED_BASE",
     "VIEWS",
     "Choices",
@@ -45,8 +46,9 @@ Role = Literal["system", "user", "assistant"]
 
 BASE = "base"
 PROMPTED_BASE = "prompted_base"
+PROMOTED = "promoted"
 ADAPTER = "adapter"
-VIEWS = (BASE, PROMPTED_BASE, ADAPTER)
+VIEWS = (BASE, PROMPTED_BASE, PROMOTED, ADAPTER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +175,13 @@ class Estimate:
 
 
 class Outcome(StrEnum):
-    """How a gate ended. Only PASS passes."""
+    """How a gate ended. Only PASS passes.
+
+    NOT_APPLICABLE: there is nothing to compare with yet, because no adapter of the recipe was promoted before.
+    """
 
     PASS = "pass"
+    NOT_APPLICABLE = "not_applicable"
     FAIL = "fail"
     INCONCLUSIVE = "inconclusive"
     INCOMPLETE = "incomplete"
@@ -280,6 +286,7 @@ class Verdict:
     confidence: how sure a confident verdict has to be. p_value: of a fail, the one-sided evidence for it.
     after_holm: of a fail, whether it stands when the recipe's gates are read together; None where there is nothing
     to correct. warning: why these examples are unlikely to decide what the gate asks; "" where they are not.
+    asked: the rule itself, by which a promotion tells whether a gate was loosened; None in a report from before that.
     """
 
     measure: str
@@ -313,6 +320,7 @@ class Verdict:
     p_value: float | None = None
     after_holm: bool | None = None
     warning: str = ""
+    asked: Rule | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,7 +382,11 @@ class RecipeResult:
 
     base: the base model as the recipe names it. samples: a few examples as shown to stakeholders, each with
     id, prompt, expected and the views' answers. integrity: what was checked of the adapter before it was
-    measured; empty where no gate asked for it.
+    measured; empty where no gate asked for it. base_digest: of the base model's files.
+    suites: file -> sha256 of the test files that were collected for the recipe, and of the conftest.py above them.
+    tests: how many were "collected" and "passed", and those that were "named" one by one in the call.
+    promoted: alias, version and adapter_digest of the promoted adapter; empty where no gate asked for it, or there
+    is none.
     """
 
     name: str
@@ -391,6 +403,10 @@ class RecipeResult:
     config: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
     samples: tuple[Mapping[str, Any], ...] = ()
+    base_digest: str | None = None
+    suites: Mapping[str, str] = field(default_factory=dict)
+    tests: Mapping[str, Any] = field(default_factory=dict)
+    promoted: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,17 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from harness.cli import plan, recipe_check, recipe_schema, recipe_show, report
+from harness.cli import (
+    plan,
+    promote,
+    recipe_check,
+    recipe_schema,
+    recipe_show,
+    registry,
+    report,
+    rollback,
+    verify,
+)
 from harness.cli.output import Output
 from harness.cli.usage import FAILURE, INTERRUPTED, OK, PIPE_CLOSED, USAGE, CommandError
 from harness.errors import HarnessError
@@ -49,8 +59,8 @@ def arguments_parser() -> argparse.ArgumentParser:
     of_recipes = recipe.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in (recipe_check, recipe_show, recipe_schema):
         command.declare(of_recipes)
-    plan.declare(commands)
-    report.declare(commands)
+    for command in (plan, report, promote, rollback, registry, verify):
+        command.declare(commands)
     return parser
 
 

@@ -20,7 +20,7 @@ MIN_N = 20
 """The fewest examples that a slice's value is decided on, where a gate does not say otherwise."""
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
-_WORST_FIRST = (Outcome.FAIL, Outcome.INCOMPLETE, Outcome.INCONCLUSIVE, Outcome.PASS)
+_WORST_FIRST = (Outcome.FAIL, Outcome.INCOMPLETE, Outcome.INCONCLUSIVE, Outcome.NOT_APPLICABLE, Outcome.PASS)
 
 # Differences below this are rounding of floating-point arithmetic, as in 0.90 - 0.85 > 0.05.
 _ROUNDING = 1e-9
@@ -117,10 +117,12 @@ def unmeasured(
     reason: str,
     slices: str | Sequence[str] | None = None,
     min_n: int = MIN_N,
+    outcome: Outcome = Outcome.INCOMPLETE,
 ) -> tuple[Verdict, ...]:
     """The verdicts of a rule where nothing may be measured: `incomplete`, for the reason given.
 
-    bounds: the lowest and highest value of the measure. slices, min_n: as in `decide_slices`; one verdict a
+    bounds: the lowest and highest value of the measure. outcome: NOT_APPLICABLE where there is nothing to compare
+    with yet. slices, min_n: as in `decide_slices`; one verdict a
     slice, since its values are not known. Raises GateError for what is no name of a slice.
     """
     lowest, highest = bounds
@@ -128,7 +130,7 @@ def unmeasured(
         measure=measure,
         view=view,
         rule=in_words(rule),
-        outcome=Outcome.INCOMPLETE,
+        outcome=outcome,
         reason=reason,
         n=0,
         threshold=rule.at_least if rule.at_least is not None else rule.at_most,
@@ -140,6 +142,7 @@ def unmeasured(
         at_most=rule.at_most,
         lowest=lowest if math.isfinite(lowest) else None,
         highest=highest if math.isfinite(highest) else None,
+        asked=rule,
     )
     if slices is None:
         return (verdict,)
@@ -235,7 +238,7 @@ def _p_of_fail(rule: Rule, verdict: Verdict, scores: Scores, baseline: Scores | 
 def overall(outcomes: Iterable[Outcome]) -> Outcome:
     """The outcome of several gates together: the worst of them.
 
-    fail before incomplete before inconclusive before pass; no gate at all is incomplete.
+    fail before incomplete before inconclusive before not applicable before pass; no gate at all is incomplete.
     """
     seen = set(outcomes)
     if not seen:

@@ -22,8 +22,19 @@ from harness.measures import CapabilityResult, CapabilityTask, Classification, G
 from harness.pipeline.grading import StoredGrades
 from harness.pipeline.identity import TRAINING_LIBRARIES, code_digest, library_versions
 from harness.progress import Progress
+from harness.promotion import DEFAULT_ALIAS, Move, Registry, Version
 from harness.recipes import Recipe, fingerprint, resolved
-from harness.records import ADAPTER, PROMPTED_BASE, VIEWS, Choices, Example, IntegrityCheck, Message, Outputs
+from harness.records import (
+    ADAPTER,
+    PROMOTED,
+    PROMPTED_BASE,
+    VIEWS,
+    Choices,
+    Example,
+    IntegrityCheck,
+    Message,
+    Outputs,
+)
 from harness.records import TrainingSummary as Training
 from harness.store import Adapter, Store, content_key
 
@@ -74,6 +85,7 @@ class RecipeRun:
         capability_folder: Path | None = None,
         rubrics_folder: Path | None = None,
         environ: Mapping[str, str] = os.environ,
+        baseline_alias: str = DEFAULT_ALIAS,
     ) -> None:
         self.recipe = recipe
         self.store = store
@@ -83,12 +95,15 @@ class RecipeRun:
         self.capability_folder = recipe.evaluation.capability or capability_folder
         self.rubrics_folder = rubrics_folder
         self.environ = environ
+        self.baseline_alias = baseline_alias
         self.from_store: bool | None = None
         self.outputs: dict[str, Outputs] = {}
         self.choices: dict[str, Choices] = {}
         self._adapter: Adapter | None = None
         self._integrity: tuple[IntegrityCheck, ...] | None = None
         self._loaded: LoadedModel | None = None
+        self._attached: Path | None = None
+        self._promoted: tuple[Move, Version] | None = None
         self._capability: dict[str, CapabilityTask] = {}
 
     # What the recipe names
@@ -121,6 +136,13 @@ class RecipeRun:
     def base(self) -> BaseModel:
         base = self.recipe.base
         return resolve_base(base.model, base.revision, relative_to=self.recipe.source.parent)
+
+    def base_digest_if_known(self) -> str | None:
+        """The digest of the base model if that can be found, else None."""
+        try:
+            return self.base.digest
+        except HarnessError:
+            return None
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -233,6 +255,51 @@ class RecipeRun:
         finally:
             loaded.close()
 
+    # The promoted one
+
+    def promoted(self) -> Version | None:
+        """The adapter of this recipe that the baseline alias points at, or None before the first promotion.
+
+        Every file of it is hashed, once a run. Raises StoreError where it is not what was promoted, and ScoringError
+        where it was trained on another base model or quantization: its answers would be those of another model.
+        """
+        if self._promoted is None:
+            registry = Registry(self.store.root, self.recipe.name)
+            move = registry.live(self.baseline_alias)
+            if move is None:
+                return None
+            version = registry.checked(move.version)
+            self._check_base(version)
+            self._promoted = move, version
+        return self._promoted[1]
+
+    def promoted_if_known(self) -> dict[str, Any]:
+        """Which promoted adapter was asked for, as JSON values; empty where none was, or there is none."""
+        if self._promoted is None:
+            return {}
+        move, version = self._promoted
+        return {"alias": move.alias, "version": move.version, "adapter_digest": version.adapter_digest}
+
+    def _check_base(self, version: Version) -> None:
+        base = version.statement.predicate["base"]
+        found = (base["digest"], base["quantization"])
+        if found != (self.base.digest, resolved(self.recipe)["quantization"]):
+            what = "quantization" if found[0] == self.base.digest else f"base model ({base['name']})"
+            raise ScoringError(
+                f"{self.recipe.name}: version {version.number}, the promoted one, was trained on another {what}, so "
+                "the two adapters cannot be compared on one model. Leave the gate out for this promotion, which then "
+                "needs --accept-policy-change."
+            )
+
+    def _promoted_or_missing(self) -> Version:
+        version = self.promoted()
+        if version is None:
+            raise AdapterMissing(
+                f"{self.recipe.name}: nothing was promoted to {self.baseline_alias} yet, so the view {PROMOTED} has no "
+                "adapter. Promote a first one with `harness promote RUN --first`."
+            )
+        return version
+
     # Its integrity
 
     def integrity(self) -> tuple[IntegrityCheck, ...]:
@@ -263,9 +330,8 @@ class RecipeRun:
 
     def _check_loaded(self, asked: tuple[Example, ...]) -> tuple[IntegrityCheck, ...]:
         adapter = self.adapter()
-        loaded = self._base_loaded()
         try:
-            self._attach(loaded)
+            loaded = self._with_adapter(adapter.folder)
         except ScoringError as error:
             return (not_attached(error),)
         return check_attached(loaded, adapter.folder, asked)
@@ -281,12 +347,17 @@ class RecipeRun:
     @contextlib.contextmanager
     def _model(self, view: str) -> Iterator[tuple[LoadedModel, Any]]:
         """The loaded model and the module that answers for `view`; base and adapter share one load."""
-        loaded = self._base_loaded()
-        if view == ADAPTER:
-            self._attach(loaded)
-        switched: AbstractContextManager[Any] = loaded.adapter_view() if view == ADAPTER else loaded.base_view()
+        folder = self._folder_of(view)
+        loaded = self._base_loaded() if folder is None else self._with_adapter(folder)
+        switched: AbstractContextManager[Any] = loaded.base_view() if folder is None else loaded.adapter_view()
         with switched as model:
             yield loaded, model
+
+    def _folder_of(self, view: str) -> Path | None:
+        """The folder of the adapter that answers for a view, or None for the base."""
+        if view == ADAPTER:
+            return self.adapter().folder
+        return self._promoted_or_missing().folder if view == PROMOTED else None
 
     def _base_loaded(self) -> LoadedModel:
         if self._loaded is None:
@@ -294,11 +365,16 @@ class RecipeRun:
             self._say_if_plain(self._loaded)
         return self._loaded
 
-    def _attach(self, loaded: LoadedModel) -> None:
-        """Put the adapter on the model, once. Raises ScoringError, and closes the model, if it does not fit."""
+    def _with_adapter(self, folder: Path) -> LoadedModel:
+        """The model with this adapter on it. Raises ScoringError, and closes the model, if it does not fit.
+
+        A model takes one adapter, as taking it off again would leave traces: for another one the base is loaded anew.
+        """
+        if self._attached not in (None, folder):
+            self.close()
+        loaded = self._base_loaded()
         if loaded.has_adapter:
-            return
-        folder = self.adapter().folder
+            return loaded
         try:
             loaded.attach(folder)
         except Exception as error:
@@ -308,6 +384,8 @@ class RecipeRun:
             # Of what PEFT raises for a wrong shape, type or configuration, no two are of one class.
             found = " ".join(str(error).split())
             raise ScoringError(f"{folder}: PEFT cannot load this adapter ({type(error).__name__}: {found})") from error
+        self._attached = folder
+        return loaded
 
     def _say_if_plain(self, loaded: LoadedModel) -> None:
         from harness.engine.models import PLAIN_BATCHES, takes_rows
@@ -320,6 +398,7 @@ class RecipeRun:
         if self._loaded is not None:
             self._loaded.close()
             self._loaded = None
+            self._attached = None
 
     # What the views answer
 
@@ -425,6 +504,11 @@ class RecipeRun:
             self._capability[name] = CapabilityTask(name, functools.partial(self._capability_result, name))
         return self._capability[name]
 
+    def capability_digests(self) -> dict[str, str]:
+        """Task -> digest of its files, of the tasks that were asked for and are not lm-eval's own."""
+        files = {name: find_task(name, self.capability_folder) for name in sorted(self._capability)}
+        return {name: file.digest for name, file in files.items() if file is not None}
+
     def _capability_result(self, name: str, view: str) -> CapabilityResult:
         if view == PROMPTED_BASE:
             raise CapabilityError(f"capability task {name}: the view prompted_base has no meaning here; use base.")
@@ -467,10 +551,16 @@ class RecipeRun:
         return {
             "base": self.base.digest,
             "quantization": dict(self.recipe.quantization),
-            "adapter": self.adapter().digest if view == ADAPTER else None,
+            "adapter": self._digest_of(view),
             "versions": library_versions(TRAINING_LIBRARIES),
             "code": code_digest("engine"),
         }
+
+    def _digest_of(self, view: str) -> str | None:
+        """A promoted adapter with the digest of the run's own is the same one, and its answers are the same."""
+        if view == ADAPTER:
+            return self.adapter().digest
+        return self._promoted_or_missing().adapter_digest if view == PROMOTED else None
 
     def _asked(self, view: str) -> dict[str, Any]:
         prompts = [[e.id, [[m.role, m.content] for m in e.messages]] for e in self.examples(view)]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from harness import statistics
 from harness.errors import HarnessError, RecipeError
@@ -29,10 +29,12 @@ from harness.measures import Measure
 from harness.pipeline.evaluation import RecipeRun
 from harness.pipeline.identity import provenance
 from harness.progress import Progress, Silent
+from harness.promotion import DEFAULT_ALIAS
 from harness.recipes import Recipe, find_recipes, load_recipe, resolved
 from harness.records import (
     ADAPTER,
     BASE,
+    PROMOTED,
     VIEWS,
     GateResult,
     IntegrityCheck,
@@ -85,6 +87,8 @@ class _Record:
     measures: dict[str, Measure] = field(default_factory=dict)
     scores: dict[tuple[str, str], Scores] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    suites: Mapping[str, str] = field(default_factory=dict)
+    tests: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Session:
@@ -106,12 +110,14 @@ class Session:
         progress: Progress | None = None,
         environ: Mapping[str, str] = os.environ,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        baseline_alias: str = DEFAULT_ALIAS,
     ) -> None:
         self.places = places
         self.device = device
         self.allow_training = allow_training
         self.progress = progress or Silent()
         self.environ = environ
+        self.baseline_alias = baseline_alias
         self.started_at = now()
         self._started = time.monotonic()
         self._records: dict[str, _Record] = {}
@@ -148,6 +154,7 @@ class Session:
                 capability_folder=self.places.capability,
                 rubrics_folder=self.places.rubrics,
                 environ=self.environ,
+                baseline_alias=self.baseline_alias,
             )
             record = self._records[name] = _Record(recipe, run)
         if self._open is not None and self._open is not record.run:
@@ -174,7 +181,8 @@ class Session:
     ) -> Verdict:
         """Decide a gate of recipe `name` and keep the verdict. Arguments as harness.gates.rule_from.
 
-        A gate on an adapter that is not sound is `incomplete`, and nothing is measured for it.
+        A gate on an adapter that is not sound is `incomplete`, and nothing is measured for it. One that needs the
+        promoted adapter is `not_applicable` before the first promotion.
         Raises GateError for arguments that make no rule, and what measuring raises.
         """
         rule = rule_from(
@@ -192,14 +200,14 @@ class Session:
             view=view,
         )
         record = self._records[name]
-        problem = _unsound(record.run, rule, view)
-        if problem is not None:
-            (verdict,) = self._refuse(record, name, measure, rule, view, problem, test=test)
+        obstacle = _obstacle(record.run, rule, view)
+        if obstacle is not None:
+            (verdict,) = self._refuse(record, name, measure, rule, view, obstacle, test=test)
             return verdict
         scores, baseline = _scores(record, measure, rule, view)
         copied = _copied(record.run, measure.name, rule, view)
         if copied is not None:
-            (verdict,) = self._refuse(record, name, measure, rule, view, copied, test=test)
+            (verdict,) = self._refuse(record, name, measure, rule, view, _Obstacle(copied), test=test)
             return verdict
         verdict = decide(
             rule,
@@ -231,13 +239,14 @@ class Session:
         """
         rule = rule_from(**asked, bounds=measure.bounds, measure=measure.name, view=view)
         record = self._records[name]
-        problem = _unsound(record.run, rule, view)
-        if problem is not None:
-            return self._refuse(record, name, measure, rule, view, problem, test=test, slices=slices, min_n=min_n)
+        obstacle = _obstacle(record.run, rule, view)
+        if obstacle is not None:
+            return self._refuse(record, name, measure, rule, view, obstacle, test=test, slices=slices, min_n=min_n)
         scores, baseline = _scores(record, measure, rule, view)
         copied = _copied(record.run, measure.name, rule, view)
         if copied is not None:
-            return self._refuse(record, name, measure, rule, view, copied, test=test, slices=slices, min_n=min_n)
+            obstacle = _Obstacle(copied)
+            return self._refuse(record, name, measure, rule, view, obstacle, test=test, slices=slices, min_n=min_n)
         verdicts = decide_slices(
             rule,
             scores,
@@ -258,14 +267,21 @@ class Session:
         measure: Measure,
         rule: Rule,
         view: str,
-        reason: str,
+        obstacle: _Obstacle,
         *,
         test: str,
         slices: str | Sequence[str] | None = None,
         min_n: int = MIN_N,
     ) -> tuple[Verdict, ...]:
         verdicts = unmeasured(
-            rule, measure=measure.name, view=view, bounds=measure.bounds, reason=reason, slices=slices, min_n=min_n
+            rule,
+            measure=measure.name,
+            view=view,
+            bounds=measure.bounds,
+            reason=obstacle.reason,
+            slices=slices,
+            min_n=min_n,
+            outcome=obstacle.outcome,
         )
         self._keep(record, name, test, measure, verdicts)
         return verdicts
@@ -287,6 +303,11 @@ class Session:
     def problem(self, name: str, text: str) -> None:
         """Something that keeps a recipe from being judged; its outcome cannot be pass."""
         self._records[name].problems.append(text)
+
+    def tested(self, name: str, *, suites: Mapping[str, str], tests: Mapping[str, Any]) -> None:
+        """Which test files and tests there were of a recipe, for its result."""
+        self._records[name].suites = suites
+        self._records[name].tests = tests
 
     def close(self) -> None:
         if self._open is not None:
@@ -346,6 +367,10 @@ class Session:
             config=resolved(record.recipe),
             data=_data_facts(run),
             samples=tuple(_samples(run)),
+            base_digest=run.base_digest_if_known(),
+            suites=record.suites,
+            tests=record.tests,
+            promoted=run.promoted_if_known(),
         )
 
 
@@ -385,7 +410,8 @@ def _joined(one: RecipeResult, other: RecipeResult) -> RecipeResult:
     decided: dict[tuple[str, str], GateResult] = {}
     for gate in (*one.gates, *other.gates):
         known = decided.get((gate.test, gate.id))
-        if known is None or known.verdict.outcome is Outcome.PASS:  # decided twice: the one that did not pass counts
+        # Decided twice: the worse counts.
+        if known is None or overall((known.verdict.outcome, gate.verdict.outcome)) is not known.verdict.outcome:
             decided[gate.test, gate.id] = gate
     gates: list[GateResult] = []
     taken: Counter[str] = Counter()
@@ -394,6 +420,8 @@ def _joined(one: RecipeResult, other: RecipeResult) -> RecipeResult:
         taken[base] += 1
         gates.append(gate if taken[base] == 1 else replace(gate, id=f"{base}#{taken[base]}"))
     problems = dict.fromkeys(filter(None, (one.problem, other.problem)))
+    if one.promoted and other.promoted and one.promoted != other.promoted:
+        problems["Two processes compared with different promoted adapters of this recipe; run it again."] = None
     if (one.fingerprint, one.adapter_digest) != (other.fingerprint, other.adapter_digest):
         problems["Two processes measured different adapters of this recipe; run it in one."] = None
     return replace(
@@ -404,7 +432,21 @@ def _joined(one: RecipeResult, other: RecipeResult) -> RecipeResult:
         samples=one.samples or other.samples,
         integrity=_joined_checks(one.integrity, other.integrity),
         problem="\n".join(problems) or None,
+        suites={**one.suites, **other.suites},
+        tests=_joined_tests(one.tests, other.tests),
+        promoted=one.promoted or other.promoted,
     )
+
+
+def _joined_tests(one: Mapping[str, Any], other: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Each process collects all tests and runs some of them."""
+    if not one or not other:
+        return one or other
+    return {
+        **one,
+        "collected": max(one["collected"], other["collected"]),
+        "passed": one["passed"] + other["passed"],
+    }
 
 
 def _joined_checks(one: Sequence[IntegrityCheck], other: Sequence[IntegrityCheck]) -> tuple[IntegrityCheck, ...]:
@@ -435,6 +477,32 @@ def run_outcome(recipes: Sequence[RecipeResult], problems: Sequence[str]) -> Out
     if problems or unsound or any(recipe.problem is not None or not recipe.gates for recipe in recipes):
         outcomes.append(Outcome.INCOMPLETE)
     return overall(outcomes)
+
+
+class _Obstacle(NamedTuple):
+    """Why a gate is not decided on scores, as a sentence, and what it is instead."""
+
+    reason: str
+    outcome: Outcome = Outcome.INCOMPLETE
+
+
+def _obstacle(run: RecipeRun, rule: Rule, view: str) -> _Obstacle | None:
+    unsound = _unsound(run, rule, view)
+    if unsound is not None:
+        return _Obstacle(unsound)
+    if PROMOTED not in (view, rule.compared_with):
+        return None
+    try:
+        promoted = run.promoted()
+    except HarnessError as error:
+        return _Obstacle(f"Not decided: {error}")
+    if promoted is not None:
+        return None
+    return _Obstacle(
+        f"Not applicable: no adapter of {run.recipe.name} was promoted to {run.baseline_alias} yet. A first one is "
+        "promoted with `harness promote RUN --first`.",
+        Outcome.NOT_APPLICABLE,
+    )
 
 
 def _unsound(run: RecipeRun, rule: Rule, view: str) -> str | None:
@@ -543,7 +611,9 @@ def _data_facts(run: RecipeRun) -> dict[str, Any]:
     except HarnessError:
         return {}
     counts = {"train": len(splits.train), "validation": len(splits.validation), "test": len(splits.test)}
-    return {split: {"examples": n, "sha256": run.data_digests[split]} for split, n in counts.items()}
+    files = {split: {"examples": n, "sha256": run.data_digests[split]} for split, n in counts.items()}
+    tasks = {f"capability task {name}": {"sha256": digest} for name, digest in run.capability_digests().items()}
+    return {**files, **tasks}
 
 
 def _samples(run: RecipeRun) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ torch once a model is needed that the store does not already know the answers of
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,8 @@ def pytest_configure(config: pytest.Config) -> None:
         "recipes(*names, only_when_named=False): the recipes that the tests run with; with only_when_named, "
         "only if --harness-recipe names them.",
     )
+    # Promotions are signed by `harness promote`, never by a test run: no test shall read the key or show it.
+    os.environ.pop("HARNESS_SIGNING_KEY", None)
     state = config.stash[STATE] = State(config)
     state.check_options()
     if state.planning:
@@ -70,6 +73,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     arrange(config, items)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    item.config.stash[STATE].collected(item)
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:

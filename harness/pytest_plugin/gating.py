@@ -106,7 +106,7 @@ class Gate:
             pytest.fail("the test uses the fixture `gate` and decided no gate", pytrace=False)
         if self._session.planning:
             return
-        bad = [verdict for verdict in self.verdicts if verdict.outcome is not Outcome.PASS]
+        bad = [verdict for verdict in self.verdicts if verdict.outcome not in (Outcome.PASS, Outcome.NOT_APPLICABLE)]
         if self._warn is not None and all(verdict.outcome is Outcome.INCONCLUSIVE for verdict in bad):
             for verdict in bad:
                 self._warn(InconclusiveGateWarning(_line(verdict)))

@@ -13,7 +13,7 @@ from harness.errors import TrackingError
 if TYPE_CHECKING:
     from harness.tracking import TrackingSettings
 
-__all__ = ["add_options", "device_of", "folder_of", "inconclusive_of", "tracking_of"]
+__all__ = ["add_options", "baseline_alias_of", "device_of", "folder_of", "inconclusive_of", "tracking_of"]
 
 _FOLDERS = {
     "store": "adapters and results that are computed once (default: .harness)",
@@ -62,6 +62,9 @@ def add_options(parser: pytest.Parser) -> None:
         parser.addini(f"harness_{name}", text, default=None)
     parser.addini("harness_device", "cpu, cuda or cuda:N", default=None)
     parser.addini("harness_inconclusive", "fail or warn (default: fail)", default=None)
+    parser.addini(
+        "harness_baseline_alias", "which promoted adapter the view promoted is (default: production)", default=None
+    )
 
 
 def folder_of(config: pytest.Config, name: str) -> Path | None:
@@ -79,6 +82,23 @@ def folder_of(config: pytest.Config, name: str) -> Path | None:
 def device_of(config: pytest.Config) -> str | None:
     chosen = config.getoption("harness_device") or os.environ.get("HARNESS_DEVICE")
     return chosen or config.getini("harness_device") or None
+
+
+def baseline_alias_of(config: pytest.Config) -> str | None:
+    """The alias that the view promoted stands for, or None for the default. Raises pytest.UsageError for no alias."""
+    for where, chosen in (
+        ("HARNESS_BASELINE_ALIAS", os.environ.get("HARNESS_BASELINE_ALIAS")),
+        ("harness_baseline_alias", config.getini("harness_baseline_alias")),
+    ):
+        if chosen:
+            from harness.errors import PromotionError
+            from harness.promotion import check_alias
+
+            try:
+                return check_alias(str(chosen))
+            except PromotionError as error:
+                raise pytest.UsageError(f"{where}: {error}") from None
+    return None
 
 
 def inconclusive_of(config: pytest.Config) -> str:

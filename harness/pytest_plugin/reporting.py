@@ -33,7 +33,13 @@ __all__ = ["print_summary", "print_tracking", "write_report"]
 _LONGEST_NAME = 44
 _LONGEST_NOTE = 500
 _MOST_WARNINGS = 8
-_COLOURS = {"passed": "green", "failed": "red", "inconclusive": "yellow", "incomplete": "yellow"}
+_COLOURS = {
+    "passed": "green",
+    "failed": "red",
+    "inconclusive": "yellow",
+    "incomplete": "yellow",
+    "not applicable": "cyan",
+}
 
 
 def write_report(run: Run, reports: Path) -> Path:

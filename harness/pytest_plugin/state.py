@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import pytest
 
 from harness.errors import HarnessError, TrainingInterrupted
-from harness.pytest_plugin.options import device_of, folder_of, inconclusive_of, tracking_of
+from harness.pytest_plugin.options import baseline_alias_of, device_of, folder_of, inconclusive_of, tracking_of
 from harness.records import Outcome
 
 if TYPE_CHECKING:
@@ -40,6 +43,10 @@ class State:
         self._deselected: Counter[str] = Counter()
         self._skipped: Counter[str] = Counter()
         self._ran: set[str] = set()
+        self._collected: Counter[str] = Counter()
+        self._passed: Counter[str] = Counter()
+        self._suites: dict[str, set[Path]] = {}
+        self._digests: dict[Path, str] = {}
         self._failed: dict[str, list[str]] = {}
         self._problems: list[str] = []
         self._from_workers: list[Run] = []
@@ -70,6 +77,7 @@ class State:
     @cached_property
     def session(self) -> Session:
         from harness.pipeline import PlanningSession, Session
+        from harness.promotion import DEFAULT_ALIAS
         from harness.pytest_plugin.progress import progress_for
 
         if self.planning:
@@ -79,15 +87,17 @@ class State:
             device=device_of(self.config),
             allow_training=not self.config.getoption("harness_no_train"),
             progress=progress_for(self.config),
+            baseline_alias=baseline_alias_of(self.config) or DEFAULT_ALIAS,
         )
 
     def check_options(self) -> None:
-        """UsageError for a --harness-recipe that matches nothing, and for settings that mean nothing.
+        """UsageError for a --harness-recipe that matches nothing, and for a value that an option does not have.
 
         Raised here, it is one clean line and exit status 4.
         """
         inconclusive_of(self.config)
         tracking_of(self.config)
+        baseline_alias_of(self.config)
         wanted = self.config.getoption("harness_recipe")
         if not wanted:
             return
@@ -148,6 +158,24 @@ class State:
         self._problems.append(str(error))
         pytest.exit(str(error), returncode=pytest.ExitCode.INTERRUPTED)
 
+    def collected(self, item: pytest.Item) -> None:
+        """Counted before anything can take it out again; its file is read as it is when it was imported."""
+        from harness.pytest_plugin.selection import recipe_of
+
+        recipe = recipe_of(item)
+        if recipe is None:
+            return
+        self._collected[recipe] += 1
+        suites = self._suites.setdefault(recipe, set())
+        if item.path in suites:
+            return
+        above = [place / "conftest.py" for place in item.path.parents if place.is_relative_to(self.config.rootpath)]
+        for file in (item.path, *above):
+            if file.is_file():
+                suites.add(file)
+                if file not in self._digests:
+                    self._digests[file] = hashlib.sha256(file.read_bytes()).hexdigest()
+
     def deselected(self, item: pytest.Item) -> None:
         from harness.pytest_plugin.selection import recipe_of
 
@@ -161,6 +189,8 @@ class State:
             return
         if report.failed or report.when == "call":
             self._ran.add(recipe)
+        if report.passed and report.when == "call":
+            self._passed[recipe] += 1
         if report.failed:
             self._failed.setdefault(recipe, []).append(report.nodeid)
 
@@ -249,10 +279,26 @@ class State:
             for count, what in ((self._deselected[recipe], "deselected"), (self._skipped[recipe], "skipped")):
                 if count:
                     self.session.problem(recipe, f"{count} of its tests were {what}; run them all for a verdict.")
-            explained = {g.test for g in self.session.gates(recipe) if g.verdict.outcome is not Outcome.PASS}
+            passing = (Outcome.PASS, Outcome.NOT_APPLICABLE)
+            explained = {g.test for g in self.session.gates(recipe) if g.verdict.outcome not in passing}
             for test in self._failed.get(recipe, ()):
                 if test not in explained:
                     self.session.problem(recipe, f"{test} failed.")
+            self._note_tests(recipe)
+
+    def _note_tests(self, recipe: str) -> None:
+        """What a promotion compares: the test files as they were, and whether each collected test passed."""
+        root = self.config.rootpath
+        suites = {
+            Path(os.path.relpath(file, root)).as_posix(): self._digests[file]
+            for file in sorted(self._suites.get(recipe, ()))
+        }
+        tests = {
+            "collected": self._collected[recipe],
+            "passed": self._passed[recipe],
+            "named": [argument for argument in self.config.args if "::" in argument],
+        }
+        self.session.tested(recipe, suites=suites, tests=tests)
 
     def summarize(self, reporter: pytest.TerminalReporter) -> None:
         if self.worker or self.run is None:

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any
 
 from harness.errors import ReportError
@@ -22,6 +23,7 @@ from harness.records import (
     MeasureResult,
     Outcome,
     RecipeResult,
+    Rule,
     RuleKind,
     Run,
     SliceShare,
@@ -46,6 +48,8 @@ _LONGEST_INTEGER = 4096
 
 # A kind checks a value found at a place and gives it back in plain form.
 _Kind = Callable[[object, str], Any]
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def report_json(run: Run) -> str:
@@ -243,7 +247,9 @@ def _free_map(value: object, where: str) -> dict[str, Any]:
     return {key: _free(value[key], _under(where, key)) for key in sorted(value)}
 
 
-def _object(fields: Mapping[str, _Kind]) -> _Kind:
+def _object(fields: Mapping[str, _Kind], missing: Mapping[str, Any] = _NOTHING) -> _Kind:
+    """missing: what a key counts as that reports did not have when they were first written."""
+
     def check(value: object, where: str) -> dict[str, Any]:
         if not isinstance(value, Mapping):
             raise _wrong(where, "an object", value)
@@ -253,9 +259,10 @@ def _object(fields: Mapping[str, _Kind]) -> _Kind:
                 hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(fields)}"
                 raise ReportError(f"report.json: {_place(where)} has an unknown key {_shown(key)}; {hint}")
         for key in fields:
-            if key not in value:
+            if key not in value and key not in missing:
                 raise ReportError(f"report.json: {_place(where)} has no {key}; use a report as the harness wrote it")
-        return {key: kind(value[key], _under(where, key)) for key, kind in fields.items()}
+        found = {**missing, **value}
+        return {key: kind(found[key], _under(where, key)) for key, kind in fields.items()}
 
     return check
 
@@ -290,6 +297,18 @@ _DRIVERS: dict[str, _Kind] = {
     "terms": _array(_object(_TERM)),
 }
 
+_RULE: dict[str, _Kind] = {
+    "at_least": _optional(_number),
+    "at_most": _optional(_number),
+    "compared_with": _optional(_text),
+    "max_drop": _optional(_number),
+    "min_gain": _optional(_number),
+    "decide": _text,
+    "confidence": _number,
+    "must_pass": _array(_text),
+    "n": _optional(_whole),
+}
+
 _VERDICT: dict[str, _Kind] = {
     "measure": _text,
     "view": _text,
@@ -322,7 +341,11 @@ _VERDICT: dict[str, _Kind] = {
     "drivers": _optional(_object(_DRIVERS)),
     "method": _text,
     "note": _text,
+    "asked": _optional(_object(_RULE)),
 }
+
+# Keys that came later: a report without them is read, and cannot be promoted.
+_LATER_IN_GATE: Mapping[str, Any] = {"asked": None}
 
 _GATE: dict[str, _Kind] = {"id": _text, "test": _text, **_VERDICT}
 
@@ -359,13 +382,19 @@ _RECIPE: dict[str, _Kind] = {
     "from_store": _optional(_flag),
     "problem": _optional(_text),
     "integrity": _array(_object(_CHECK)),
-    "gates": _array(_object(_GATE)),
+    "gates": _array(_object(_GATE, _LATER_IN_GATE)),
     "measures": _array(_object(_MEASURE)),
     "training": _optional(_object(_TRAINING)),
     "samples": _array(_free_map),
     "config": _free_map,
     "data": _free_map,
+    "base_digest": _optional(_text),
+    "suites": _free_map,
+    "tests": _free_map,
+    "promoted": _free_map,
 }
+
+_LATER_IN_RECIPE: Mapping[str, Any] = {"base_digest": None, "suites": {}, "tests": {}, "promoted": {}}
 
 _TOP: dict[str, _Kind] = {
     "schema_version": _version,
@@ -374,7 +403,7 @@ _TOP: dict[str, _Kind] = {
     "started_at": _text,
     "duration_seconds": _number,
     "problems": _array(_text),
-    "recipes": _array(_object(_RECIPE)),
+    "recipes": _array(_object(_RECIPE, _LATER_IN_RECIPE)),
     "provenance": _free_map,
 }
 
@@ -398,15 +427,18 @@ def _recipe_form(recipe: RecipeResult) -> dict[str, Any]:
 
 
 def _verdict_form(verdict: Verdict) -> dict[str, Any]:
-    drivers = verdict.drivers
+    asked = None if verdict.asked is None else _fields(verdict.asked, _RULE)
+    return {**_fields(verdict, _VERDICT), "drivers": _drivers_form(verdict.drivers), "asked": asked}
+
+
+def _drivers_form(drivers: Drivers | None) -> dict[str, Any] | None:
     if drivers is None:
-        return _fields(verdict, _VERDICT)
-    form = {
+        return None
+    return {
         **_fields(drivers, _DRIVERS),
         "slices": [_fields(share, _SLICE) for share in drivers.slices],
         "terms": [_fields(term, _TERM) for term in drivers.terms],
     }
-    return {**_fields(verdict, _VERDICT), "drivers": form}
 
 
 def _fields(record: object, form: Mapping[str, _Kind]) -> dict[str, Any]:
@@ -432,6 +464,8 @@ def _gate_from(form: dict[str, Any]) -> GateResult:
     verdict["kind"] = RuleKind(verdict["kind"])
     verdict["must_pass_failed"] = tuple(verdict["must_pass_failed"])
     verdict["drivers"] = None if verdict["drivers"] is None else _drivers_from(verdict["drivers"])
+    asked = verdict["asked"]
+    verdict["asked"] = None if asked is None else Rule(**{**asked, "must_pass": tuple(asked["must_pass"])})
     return GateResult(form["id"], form["test"], Verdict(**verdict))
 
 

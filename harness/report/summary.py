@@ -22,7 +22,7 @@ __all__ = ["LARGEST_SUMMARY", "summary_md"]
 # A comment may have 65,536 characters; in bytes and with some room.
 LARGEST_SUMMARY = 60_000
 
-_MARKS = {"passed": "✅", "failed": "❌", "inconclusive": "❔", "incomplete": "⚠️"}
+_MARKS = {"passed": "✅", "failed": "❌", "inconclusive": "❔", "incomplete": "⚠️", "not applicable": "⏳"}
 _LONGEST_PROBLEM = 600
 _ROW_LIMITS = (None, 400, 200, 100, 50, 25, 10, 5, 2, 1, 0)
 

@@ -58,12 +58,13 @@ NOT_MEASURED = "not measured"
 
 VERDICT_WORDS = {
     Outcome.PASS: "passed",
+    Outcome.NOT_APPLICABLE: "not applicable",
     Outcome.FAIL: "failed",
     Outcome.INCONCLUSIVE: "inconclusive",
     Outcome.INCOMPLETE: "incomplete",
 }
 
-_WORST_FIRST = (Outcome.FAIL, Outcome.INCOMPLETE, Outcome.INCONCLUSIVE, Outcome.PASS)
+_WORST_FIRST = (Outcome.FAIL, Outcome.INCOMPLETE, Outcome.INCONCLUSIVE, Outcome.NOT_APPLICABLE, Outcome.PASS)
 
 # Gates take numbers closer than this for equal, so no digit is worth showing beyond it.
 _ROUNDING = 1e-9
@@ -429,6 +430,9 @@ def headline(run: Run) -> str:
     outcomes = [gate.verdict.outcome for recipe in run.recipes for gate in recipe.gates]
     if is_ready(run):
         return f"Ready to promote: {_all_passed(len(outcomes))}"
+    as_first = all(recipe_is_ready(recipe) or _ready_as_first(recipe) for recipe in run.recipes)
+    if run.outcome is Outcome.NOT_APPLICABLE and as_first and not run.problems:
+        return _except_as_first(outcomes)
     reasons = _shortfalls(outcomes)
     stopped = [recipe.name for recipe in run.recipes if recipe.problem is not None]
     ungated = [recipe.name for recipe in run.recipes if not recipe.gates and recipe.problem is None]
@@ -446,6 +450,8 @@ def recipe_headline(recipe: RecipeResult) -> str:
     outcomes = [gate.verdict.outcome for gate in recipe.gates]
     if recipe_is_ready(recipe):
         return f"Ready to promote: {_all_passed(len(outcomes))}"
+    if _ready_as_first(recipe):
+        return _except_as_first(outcomes)
     if recipe.problem is None:
         reasons = _shortfalls(outcomes) or [_all_passed(len(outcomes)), "but the adapter is not sound"]
     elif not outcomes:
@@ -453,6 +459,21 @@ def recipe_headline(recipe: RecipeResult) -> str:
     else:
         reasons = [*(_shortfalls(outcomes) or [_all_passed(len(outcomes))]), "but the recipe did not finish"]
     return f"Not ready: {', '.join(reasons)}"
+
+
+def _ready_as_first(recipe: RecipeResult) -> bool:
+    """Whether nothing is missing but a promoted adapter to compare with."""
+    outcomes = {gate.verdict.outcome for gate in recipe.gates}
+    sound = recipe.problem is None and all(check.passed for check in recipe.integrity)
+    return sound and outcomes == {Outcome.PASS, Outcome.NOT_APPLICABLE}
+
+
+def _except_as_first(outcomes: list[Outcome]) -> str:
+    count = outcomes.count(Outcome.NOT_APPLICABLE)
+    return (
+        f"Not ready, except as a first promotion: {len(outcomes) - count} of {len(outcomes)} gates passed, "
+        f"{count} {'is' if count == 1 else 'are'} not applicable"
+    )
 
 
 def _shortfalls(outcomes: list[Outcome]) -> list[str]:

@@ -162,7 +162,7 @@ def test_a_test_that_decides_no_gate_fails(warm: Path, pytester: pytest.Pytester
         ("gate(0.93, at_least=0.9)", "incomplete", "*gate takes a measure such as*got float*"),
         ("gate(classification.accuracy, at_least=float('nan'))", "incomplete", "*at_least*nan*"),
         ("gate(classification.accuracy, compared_with='base')", "incomplete", "*max_drop*min_gain*"),
-        ("gate(classification.accuracy, at_least=0.1, view='promoted')", "incomplete", "*promoted*"),
+        ("gate(classification.accuracy, at_least=0.1, view='other')", "incomplete", "*other*"),
         (
             "gate(classification.accuracy, at_least=0.1, slices='haf')",
             "incomplete",

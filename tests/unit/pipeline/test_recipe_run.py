@@ -151,8 +151,8 @@ def test_more_examples_than_there_are_is_refused(project: Path) -> None:
 
 
 def test_an_unknown_view_names_the_views(project: Path) -> None:
-    with pytest.raises(GateError, match="no view 'promoted'; the views are base, prompted_base, adapter"):
-        opened(project).examples("promoted")
+    with pytest.raises(GateError, match="no view 'other'; the views are base, prompted_base, promoted, adapter"):
+        opened(project).examples("other")
 
 
 def test_classification_without_labels_names_what_to_use(project: Path) -> None:

@@ -31,6 +31,7 @@ from harness.records import (
     MeasureResult,
     Outcome,
     RecipeResult,
+    Rule,
     Run,
     SliceShare,
     TermCount,
@@ -40,6 +41,7 @@ from harness.records import (
 from harness.report import json_form as form
 from harness.report import read_report, report_json
 
+OUTCOMES = "pass, not_applicable, fail, inconclusive, incomplete"
 SCHEMA = json.loads((Path(__file__).resolve().parents[3] / "docs" / "report.schema.json").read_text(encoding="utf-8"))
 HOSTILE = "</script>\u2028\u202eabc\x00\x1b[31m\ud800 ::error::x {{ 7*7 }} \x85 é 漢 😀"
 
@@ -128,6 +130,7 @@ def test_whole_numbers_where_a_float_is_declared_become_floats() -> None:
         (SliceShare, form._SLICE),
         (TermCount, form._TERM),
         (IntegrityCheck, form._CHECK),
+        (Rule, form._RULE),
         (TrainingSummary, form._TRAINING),
         (RecipeResult, form._RECIPE),
         (Run, form._TOP),
@@ -149,6 +152,7 @@ def test_the_form_has_every_field_of_the_records(record: type, declared: dict[st
         (("slice_share",), form._SLICE),
         (("term",), form._TERM),
         (("check",), form._CHECK),
+        (("rule",), form._RULE),
     ],
 )
 def test_the_schema_has_the_same_keys_all_required_and_described(
@@ -241,8 +245,8 @@ WRONG = [
     (("schema_version",), True, "schema_version true, this harness reads 3"),
     (("run_id",), 7, "run_id must be text, found 7"),
     (("run_id",), ..., "the top level has no run_id"),
-    (("outcome",), "passed", 'outcome must be one of pass, fail, inconclusive, incomplete, found "passed"'),
-    (("outcome",), ["pass"], "outcome must be one of pass, fail, inconclusive, incomplete, found an array"),
+    (("outcome",), "passed", f'outcome must be one of {OUTCOMES}, found "passed"'),
+    (("outcome",), ["pass"], f"outcome must be one of {OUTCOMES}, found an array"),
     (("recipies",), [], 'the top level has an unknown key "recipies"; did you mean recipes?'),
     (("recipes",), {}, "recipes must be an array, found an object"),
     (("problems",), [1], "problems[0] must be text, found 1"),
