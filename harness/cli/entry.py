@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from harness.cli import (
+    card,
     plan,
     promote,
+    push,
     recipe_check,
     recipe_schema,
     recipe_show,
@@ -59,7 +61,7 @@ def arguments_parser() -> argparse.ArgumentParser:
     of_recipes = recipe.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in (recipe_check, recipe_show, recipe_schema):
         command.declare(of_recipes)
-    for command in (plan, report, promote, rollback, registry, verify):
+    for command in (plan, report, promote, rollback, registry, verify, card, push):
         command.declare(commands)
     return parser
 

@@ -6,13 +6,13 @@ Each tracker runs in a process of its own with a time limit, see `dispatch`; its
 from __future__ import annotations
 
 from harness.tracking.dispatch import Note, follow_promotion, track_run
-from harness.tracking.facts import Promotion, TrackedRecipe, tracked_recipes
+from harness.tracking.facts import AliasMove, TrackedRecipe, tracked_recipes
 from harness.tracking.settings import TRACKERS, TrackingSettings, tracking_settings
 
 __all__ = [
     "TRACKERS",
     "Note",
-    "Promotion",
+    "AliasMove",
     "TrackedRecipe",
     "TrackingSettings",
     "follow_promotion",

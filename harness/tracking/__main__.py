@@ -15,7 +15,7 @@ class Tracker(Protocol):
     """What a module harness.tracking.<name>_tracker has. Both say where the copy is, in one line.
 
     run: recipes, files, started_at, duration_seconds as `dispatch.track_run` sends them; timeout in seconds.
-    promotion: the fields of `facts.Promotion`, paths as text.
+    promotion: the fields of `facts.AliasMove`, paths as text.
     Whatever they raise is told to the user as the reason.
     """
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from harness.records import Run
-from harness.tracking.facts import Promotion, tracked_recipes
+from harness.tracking.facts import AliasMove, tracked_recipes
 from harness.tracking.settings import TrackingSettings
 
 __all__ = ["Note", "follow_promotion", "track_run"]
@@ -61,7 +61,7 @@ def track_run(
 
 
 def follow_promotion(
-    promotion: Promotion,
+    promotion: AliasMove,
     settings: TrackingSettings,
     *,
     folder: Path,

@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.records import GateResult, RecipeResult, Run, TrainingSummary
 
-__all__ = ["Promotion", "TrackedRecipe", "tracked_recipes"]
+__all__ = ["AliasMove", "TrackedRecipe", "tracked_recipes"]
 
 _LONGEST_VALUE = 2_000
 
@@ -43,7 +43,7 @@ class TrackedRecipe:
 
 
 @dataclass(frozen=True, slots=True)
-class Promotion:
+class AliasMove:
     """An alias of a recipe's registry that has moved, by promotion or rollback.
 
     adapter: the folder of the adapter's files. attestation: the file that stands beside it. counter: the

@@ -20,7 +20,7 @@ import report_runs
 
 from harness.records import Outcome
 from harness.report import report_html, report_json, summary_md
-from harness.tracking import Promotion, TrackingSettings, follow_promotion, track_run
+from harness.tracking import AliasMove, TrackingSettings, follow_promotion, track_run
 
 TICKETS = report_runs.gates(report_runs.verdict(), report_runs.comparison(), recipe="tickets")
 RUN = report_runs.run(report_runs.recipe(), report_runs.recipe(name="tickets", gates=TICKETS))
@@ -82,7 +82,7 @@ class MlflowServer:
         assert note.ok, note.text
         return note.text
 
-    def follow(self, promotion: Promotion, environ: dict[str, str] | None = None) -> str:
+    def follow(self, promotion: AliasMove, environ: dict[str, str] | None = None) -> str:
         (note,) = follow_promotion(promotion, self.settings, folder=self.work, environ=environ or self.environ)
         assert note.ok, note.text
         return note.text
@@ -112,8 +112,8 @@ def adapter(tmp_path: Path) -> Path:
     return folder
 
 
-def promotion(adapter: Path, **changes: Any) -> Promotion:
-    known = Promotion(
+def promotion(adapter: Path, **changes: Any) -> AliasMove:
+    known = AliasMove(
         recipe="invoices",
         alias="production",
         run_id=RUN.run_id,

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import report_runs
 
-from harness.tracking import Note, Promotion, TrackingSettings, follow_promotion, track_run
+from harness.tracking import Note, AliasMove, TrackingSettings, follow_promotion, track_run
 
-PROMOTION = Promotion("invoices", "production", "20261123-140712-a4f1", "ad" * 32, Path("adapter"))
+PROMOTION = AliasMove("invoices", "production", "20261123-140712-a4f1", "ad" * 32, Path("adapter"))
 
 
 @pytest.fixture
