@@ -17,6 +17,7 @@ from harness.store import read_run
 __all__ = ["CARD", "Upload", "UploadFile", "described", "send", "upload_of"]
 
 CARD = "README.md"
+_LONGEST_REASON = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +155,6 @@ def _on_disk(name: str, file: Path, digest: str) -> UploadFile:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of what a library says. A refused header would be in it, and with it the token."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = re.sub(r"(?<=Bearer )[^'\"]+", "***", lines[0]) if lines else type(error).__name__
-    return text[:300].rstrip(".")
+    """What a library says, on one line. A refused header would be in it, and with it the token."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return re.sub(r"(?<=Bearer )[^'\"]+", "***", text)[:_LONGEST_REASON].rstrip(".")
