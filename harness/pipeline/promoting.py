@@ -77,7 +77,8 @@ def promote(
     recipe = next((result for result in run.recipes if result.name == name), None)
     if recipe is None:
         known = ", ".join(result.name for result in run.recipes) or "none"
-        raise PromotionError(f"{where} did not test this recipe; its recipes: {known}")
+        said = [f"{where}: {problem}" for problem in run.problems]
+        raise PromotionError([f"{where} did not test this recipe; its recipes: {known}", *said])
     target = None if live is None else {"alias": alias, "version": live.version, "adapter_digest": live.adapter_digest}
     reasons = [*weaknesses(run, recipe, live=target, first=first, max_age=max_age, now=now)]
     reasons += _edited(recipe, stored.scores.get(name, ()))

@@ -105,6 +105,8 @@ def test_a_new_module_needs_a_place(package: Path) -> None:
         "harness.gates",
         "harness.measures",
         "harness.pipeline",
+        "harness.pipeline.promoting",
+        "harness.promotion",
         "harness.pytest_plugin",
         "harness.recipes",
         "harness.report",
