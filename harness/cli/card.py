@@ -39,7 +39,9 @@ def declare(commands: Commands) -> None:
 
 def add_card_options(parser: Any) -> None:
     parser.add_argument("--recipe", metavar="NAME", help="whose adapter; needed where the run has several recipes")
-    parser.add_argument("--license", metavar="ID", help="the adapter's license, such as apache-2.0 (default: none stated)")
+    parser.add_argument(
+        "--license", metavar="ID", help="the adapter's license, such as apache-2.0 (default: none stated)"
+    )
     parser.add_argument("--store", metavar="DIR", type=Path, help="the store with the run (default: the project's)")
 
 

@@ -32,7 +32,8 @@ def declare(commands: Commands) -> None:
 
 
 def run(arguments: Any, output: Output) -> int:
-    from huggingface_hub.utils import HFValidationError, validate_repo_id
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     from harness.pipeline.publishing import send, upload_of
 

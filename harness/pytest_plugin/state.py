@@ -21,6 +21,7 @@ from harness.records import Outcome
 if TYPE_CHECKING:
     from harness.pipeline import Places, Session
     from harness.records import Run, Scores
+    from harness.tracking import Note
 
 __all__ = ["STATE", "State"]
 

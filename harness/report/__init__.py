@@ -1,4 +1,7 @@
-"""Run -> report.json, report.html, summary.md, an adapter's README.md: strings in, strings out. No disk, no clock, no network."""
+"""Run -> report.json, report.html, summary.md, an adapter's README.md: strings in, strings out.
+
+No disk, no clock, no network.
+"""
 
 from __future__ import annotations
 

@@ -204,7 +204,12 @@ def _labels(recipe: RecipeResult) -> str:
 def _data(recipe: RecipeResult) -> list[tuple[str, str, str, str]]:
     """Split, number of examples, sha256 and file of what was recorded."""
     return [
-        (split, *(_shown(_of(recipe.data, split, key)) for key in ("examples", "sha256")), _file(recipe, split))
+        (
+            split,
+            _shown(_of(recipe.data, split, "examples")),
+            _shown(_of(recipe.data, split, "sha256")),
+            _file(recipe, split),
+        )
         for split in ("train", "validation", "test")
         if split in recipe.data
     ]

@@ -11,8 +11,8 @@ from harness.tracking.settings import TRACKERS, TrackingSettings, tracking_setti
 
 __all__ = [
     "TRACKERS",
-    "Note",
     "AliasMove",
+    "Note",
     "TrackedRecipe",
     "TrackingSettings",
     "follow_promotion",

@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from harness.records import Run
 from harness.tracking.facts import AliasMove, tracked_recipes
@@ -27,6 +27,7 @@ from harness.tracking.settings import TrackingSettings
 __all__ = ["Note", "follow_promotion", "track_run"]
 
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
+_REQUEST = "request.json"
 _LONGEST_NOTE = 500
 _SHORTEST_SECRET = 6
 
@@ -85,14 +86,15 @@ def _dispatch(
     if not settings.trackers:
         return ()
     deadline = time.monotonic() + settings.timeout
-    notes = []
+    notes: list[Note] = []
     with contextlib.ExitStack() as stack:
         try:
-            request = stack.enter_context(tempfile.TemporaryFile())
-            request.write(json.dumps({"timeout": settings.timeout, kind: content}).encode())
-            started = [(name, *_start(stack, name, request, folder, environ)) for name in settings.trackers]
-            for name, process, answer, complaints in started:
-                notes.append(_note(name, process, answer, complaints, deadline, settings.timeout))
+            work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="harness-tracking-")))
+            request = json.dumps({"timeout": settings.timeout, kind: content})
+            (work / _REQUEST).write_text(request, encoding="utf-8")
+            started = [(name, _start(stack, name, work, folder, environ)) for name in settings.trackers]
+            for name, process in started:
+                notes.append(_note(name, process, work, deadline, settings.timeout))
         except KeyboardInterrupt:
             notes += [Note(name, False, "interrupted") for name in settings.trackers[len(notes) :]]
         except OSError as error:
@@ -102,47 +104,39 @@ def _dispatch(
 
 
 def _start(
-    stack: contextlib.ExitStack, name: str, request: IO[bytes], folder: Path, environ: Mapping[str, str]
-) -> tuple[subprocess.Popen[bytes], IO[bytes], IO[bytes]]:
-    answer, complaints, own_request = (stack.enter_context(tempfile.TemporaryFile()) for _ in range(3))
-    request.seek(0)
-    own_request.write(request.read())
-    own_request.seek(0)
-    # -P: a folder of the project that is called as a library, such as W&B's own wandb/, must not be imported.
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "harness.tracking", name],
-        stdin=own_request,
-        stdout=answer,
-        stderr=complaints,
-        cwd=folder,
-        env=dict(environ),
-        start_new_session=True,
-    )
+    stack: contextlib.ExitStack, name: str, work: Path, folder: Path, environ: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    with (
+        (work / _REQUEST).open("rb") as request,
+        (work / f"{name}.answer").open("wb") as answer,
+        (work / f"{name}.complaints").open("wb") as complaints,
+    ):
+        # -P: a folder of the project that is called as a library, such as W&B's own wandb/, must not be imported.
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "harness.tracking", name],
+            stdin=request,
+            stdout=answer,
+            stderr=complaints,
+            cwd=folder,
+            env=dict(environ),
+            start_new_session=True,
+        )
     stack.callback(_end, process)
-    return process, answer, complaints
+    return process
 
 
-def _note(
-    name: str,
-    process: subprocess.Popen[bytes],
-    answer: IO[bytes],
-    complaints: IO[bytes],
-    deadline: float,
-    timeout: float,
-) -> Note:
+def _note(name: str, process: subprocess.Popen[bytes], work: Path, deadline: float, timeout: float) -> Note:
     try:
         code = process.wait(max(0.0, deadline - time.monotonic()))
     except subprocess.TimeoutExpired:
         return Note(
             name, False, f"not done after {timeout:g} s, and stopped; raise tracking_timeout if that is too short"
         )
-    answer.seek(0)
     try:
-        said = json.loads(answer.read())
+        said = json.loads((work / f"{name}.answer").read_bytes())
         return Note(name, bool(said["ok"]), _line(str(said["text"])))
     except (ValueError, KeyError, TypeError):
-        complaints.seek(0)
-        last = complaints.read().decode("utf-8", "replace").strip().rpartition("\n")[2]
+        last = (work / f"{name}.complaints").read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
         return Note(name, False, _line(f"its process ended with {code} and no answer{f': {last}' if last else ''}"))
 
 

@@ -92,6 +92,7 @@ def _tags(run: Run, recipe: RecipeResult) -> dict[str, str]:
         "harness.recipe": recipe.name,
         "harness.outcome": run.outcome.value,
         "harness.base": recipe.base,
+        "harness.base_digest": recipe.base_digest,
         "harness.fingerprint": recipe.fingerprint,
         "harness.adapter_digest": recipe.adapter_digest,
         "harness.problem": recipe.problem,

@@ -67,7 +67,7 @@ def _known(names: Sequence[str], where: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _table(file: Path) -> Mapping[str, Any]:
+def _table(file: Path) -> dict[str, Any]:
     """[tool.harness], empty where there is none. A file that does not speak of the harness is not parsed."""
     try:
         text = file.read_text(encoding="utf-8") if file.is_file() else ""
@@ -76,6 +76,6 @@ def _table(file: Path) -> Mapping[str, Any]:
         raise TrackingError(f"{file}: cannot be read as TOML ({error}); correct it") from None
     for key in ("tool", "harness"):
         found = found.get(key, {})
-        if not isinstance(found, Mapping):
+        if not isinstance(found, dict):
             raise TrackingError(f"{file}: {key} must be a table, got {found!r}; write [tool.harness]")
-    return found
+    return dict(found)

@@ -41,7 +41,12 @@ def push(project: Path, server: Hub, *options: str, **environ: str) -> tuple[int
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING_FACE"))}
     home = {"HF_HOME": str(project / "hf"), "HF_ENDPOINT": server.address, "HF_TOKEN": TOKEN}
     # Without Xet, whose own storage protocol the loopback hub does not speak: large files go by git-lfs.
-    quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "127.0.0.1"}
+    quiet = {
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "NO_PROXY": "127.0.0.1",
+    }
     done = subprocess.run(
         [sys.executable, "-P", "-m", "harness.cli", "push", "latest", REPO, *options],
         cwd=project,
@@ -127,7 +132,7 @@ def test_a_card_that_the_hub_does_not_take(project: Path, server: Hub) -> None:
     code, _, err = push(project, server, "--license", "wtf")
     assert code == 1
     assert err == (
-        f"error: {REPO}: nothing was uploaded (Invalid metadata in README.md. - \"license\" must be one of "
+        f'error: {REPO}: nothing was uploaded (Invalid metadata in README.md. - "license" must be one of '
         "[apache-2.0, mit])\n"
     )
     assert server.repos[REPO]["branches"] == {"main": {}}

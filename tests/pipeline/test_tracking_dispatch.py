@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import report_runs
 
-from harness.tracking import Note, AliasMove, TrackingSettings, follow_promotion, track_run
+from harness.tracking import AliasMove, Note, TrackingSettings, follow_promotion, track_run
 
 PROMOTION = AliasMove("invoices", "production", "20261123-140712-a4f1", "ad" * 32, Path("adapter"))
 
@@ -154,5 +154,6 @@ def test_a_folder_of_the_project_is_not_taken_for_the_library(tmp_path: Path) ->
 def test_a_process_that_cannot_be_started(tmp_path: Path) -> None:
     notes = track(tmp_path / "nowhere", "mlflow", "wandb", environ=environment())
     assert notes == tuple(
-        Note(name, False, "its process could not be started (No such file or directory)") for name in ("mlflow", "wandb")
+        Note(name, False, "its process could not be started (No such file or directory)")
+        for name in ("mlflow", "wandb")
     )

@@ -59,9 +59,7 @@ def test_a_promoted_adapter_keeps_its_files(project: Path, harness: Harness) -> 
         (("latest", "--store", "elsewhere"), 1, "no run is recorded there"),
     ],
 )
-def test_what_cannot_be(
-    project: Path, harness: Harness, arguments: tuple[str, ...], code: int, complaint: str
-) -> None:
+def test_what_cannot_be(project: Path, harness: Harness, arguments: tuple[str, ...], code: int, complaint: str) -> None:
     promoted.record(project / ".harness", TWO)
     found, out, err = harness("card", *arguments)
     assert (found, out, err.count("\n")) == (code, "", 1)

@@ -17,9 +17,7 @@ from harness.report import card_md
 Harness = Callable[..., tuple[int, str, str]]
 REPO = "someone/invoices"
 LATER = dataclasses.replace(report_runs.run(), run_id="20261124-090000-7")
-OTHER = dataclasses.replace(
-    report_runs.run(report_runs.recipe(adapter_digest="be" * 32)), run_id="20261125-090000-7"
-)
+OTHER = dataclasses.replace(report_runs.run(report_runs.recipe(adapter_digest="be" * 32)), run_id="20261125-090000-7")
 
 
 @pytest.fixture

@@ -93,18 +93,24 @@ def test_a_folder_is_not_taken_for_a_model_of_the_hub(base: str, shown: str | No
 
 
 def test_what_it_says_of_a_run() -> None:
-    text = card(repo="me/invoices")
+    text = card(report_runs.run(report_runs.recipe(base_digest="ba" * 32)), repo="me/invoices")
+    assert f"Digest of the base model's files: {'ba' * 32}." in text
     assert "**Ready to promote: all 2 gates passed.**" in text
     assert "ad" * 32 in text
     assert section(text, "What it is for") == "**As its recipe says:** Files invoices."
     assert 'PeftModel.from_pretrained(base, "me/invoices")' in section(text, "How to load it")
     measures = section(text, "Measures")
-    assert "| Macro F1 | 0.211 \\[0.161, 0.261\\] | 0.500 \\[0.450, 0.550\\] | 0.912 \\[0.862, 0.962\\] | 360 |" in measures
+    assert (
+        "| Macro F1 | 0.211 \\[0.161, 0.261\\] | 0.500 \\[0.450, 0.550\\] | 0.912 \\[0.862, 0.962\\] | 360 |"
+        in measures
+    )
     assert "3.46 \\[3.41, 3.51\\] (stand-in judge)" in measures
-    assert "| passed | classification.macro\\_f1 | 0.912 \\[0.880, 0.938\\] | at least 0.900 |" in section(text, "Gates")
+    assert "| passed | classification.macro\\_f1 | 0.912 \\[0.880, 0.938\\] | at least 0.900 |" in section(
+        text, "Gates"
+    )
     assert "**passed:** capability.grammar.accuracy, 0.741" in section(text, "Forgetting")
     assert "stand-in judge" in section(text, "The judge")
-    training = section(text, "Training")
+    training = section(text, "Data and training")
     assert f"| test | 360 | {'da' * 32} |" in training
     assert "| lora.r | 16 |" in training
     assert "100 of 100 steps in 4 min 12 s, 61,440 tokens" in training

@@ -61,7 +61,7 @@ def test_what_cannot_be_used(tmp_path: Path, text: str, complaint: str) -> None:
 
 
 def test_an_unknown_tracker_in_the_environment(tmp_path: Path) -> None:
-    with pytest.raises(TrackingError, match="^HARNESS_TRACKING names the tracker 'none'; the trackers are"):
+    with pytest.raises(TrackingError, match=r"^HARNESS_TRACKING names the tracker 'none'; the trackers are"):
         settings(tmp_path, None, HARNESS_TRACKING="mlflow,none")
 
 
