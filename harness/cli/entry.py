@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from harness.cli import (
+    card,
     compare,
     gc,
     plan,
     promote,
+    push,
     recipe_check,
     recipe_schema,
     recipe_show,
@@ -64,7 +66,7 @@ def arguments_parser() -> argparse.ArgumentParser:
     of_recipes = recipe.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in (recipe_check, recipe_show, recipe_schema):
         command.declare(of_recipes)
-    for command in (plan, report, runs, show, compare, trend, gc, promote, rollback, registry, verify):
+    for command in (plan, report, runs, show, compare, trend, gc, promote, rollback, registry, verify, card, push):
         command.declare(commands)
     return parser
 

@@ -6,12 +6,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.cli.following import follow
 from harness.cli.output import Output, shown
 from harness.cli.project import find_project
 from harness.cli.usage import OK, CommandError
 
 if TYPE_CHECKING:
     from harness.cli.usage import Commands
+    from harness.pipeline.promoting import Promotion
 
 __all__ = ["declare"]
 
@@ -58,6 +60,12 @@ def run(arguments: Any, output: Output) -> int:
         max_age=age_from(arguments.max_age),
         environ=os.environ,
     )
+    _print(arguments, done, output)
+    follow(project.root, arguments.recipe, done.move, done.folder, output, quiet=arguments.json)
+    return OK
+
+
+def _print(arguments: Any, done: Promotion, output: Output) -> None:
     move = done.move
     if arguments.json:
         output.values(
@@ -73,7 +81,7 @@ def run(arguments: Any, output: Output) -> int:
                 "signed_by": done.keyid,
             }
         )
-        return OK
+        return
     before = "the first" if move.before is None else f"was version {move.before}"
     output.line(f"{arguments.recipe}: {move.alias} is version {move.version} now ({before}), by run {move.run}")
     output.line(f"adapter {move.adapter_digest[:12]} in {shown(done.folder)}")
@@ -83,4 +91,3 @@ def run(arguments: Any, output: Output) -> int:
         output.line("the attestation is not signed: neither HARNESS_SIGNING_KEY nor HARNESS_SIGNING_KEY_FILE is set")
     else:
         output.line(f"the attestation is signed by key {done.keyid[:12]}")
-    return OK

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.cli.files import write_whole
 from harness.cli.output import Output, shown
 from harness.cli.project import find_project
 from harness.cli.usage import OK, CommandError
@@ -68,7 +65,7 @@ def run(arguments: Any, output: Output) -> int:
     if arguments.format in ("md", "all"):
         rendered["summary.md"] = summary_md(record)
     for name, content in rendered.items():
-        _write(source.with_name(name), content, like=source)
+        write_whole(source.with_name(name), content, like=source)
         output.line(shown(source.with_name(name)))
     return OK
 
@@ -103,20 +100,3 @@ def _runs(reports: Path) -> list[str]:
     except OSError:
         return []
     return sorted((name for name in names if name != _LATEST and not name.startswith(".")), reverse=True)
-
-
-def _write(path: Path, text: str, *, like: Path) -> None:
-    """Write under a temporary name and rename, so that a reader sees the old file or the whole new one.
-
-    like: the file whose permissions the new one gets.
-    """
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with open(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-            file.write(text)
-        shutil.copymode(like, temporary)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise

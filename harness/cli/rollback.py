@@ -7,6 +7,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.cli.following import follow
 from harness.cli.output import Output
 from harness.cli.project import find_project
 from harness.cli.usage import OK
@@ -42,8 +43,10 @@ def _version(text: str) -> int:
 
 def run(arguments: Any, output: Output) -> int:
     from harness.pipeline.promoting import roll_back
+    from harness.promotion import Registry
 
-    store = find_project(Path.cwd()).folder("store")
+    project = find_project(Path.cwd())
+    store = project.folder("store")
     move = roll_back(store, arguments.recipe, alias=arguments.alias, to=arguments.to, reason=arguments.reason)
     if arguments.json:
         output.values({"recipe": arguments.recipe, **dataclasses.asdict(move)})
@@ -52,4 +55,6 @@ def run(arguments: Any, output: Output) -> int:
             f"{arguments.recipe}: {move.alias} is version {move.version} again (was version {move.before}), by run "
             f"{move.run}"
         )
+    adapter = Registry(store, arguments.recipe).version(move.version).folder
+    follow(project.root, arguments.recipe, move, adapter, output, quiet=arguments.json)
     return OK

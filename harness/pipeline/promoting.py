@@ -96,6 +96,8 @@ def promote(
     if reasons or adapter is None:
         raise PromotionError(f"{where}: {reason}" for reason in reasons)
     files = {**adapter.manifest["files"], **digests_of(adapter.folder, {"manifest.json": None})}
+    # PEFT leaves one. It is the model card's place, and nothing that loads a model reads it.
+    files.pop("README.md", None)
     time = now.isoformat(timespec="seconds")
 
     def attest(version: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.promotion.attestation import Statement, envelope, public_key, read_envelope, signer_from
 from harness.promotion.evidence import age_from, facts, weaknesses
-from harness.promotion.files import differences, digests_of, find_attestation
+from harness.promotion.files import ATTESTATION, differences, digests_of, find_attestation
 from harness.promotion.policy import loosened
 from harness.promotion.registry import (
     DEFAULT_ALIAS,
@@ -17,6 +17,7 @@ from harness.promotion.registry import (
 )
 
 __all__ = [
+    "ATTESTATION",
     "DEFAULT_ALIAS",
     "Move",
     "Registry",

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-__all__ = ["add_options", "baseline_alias_of", "device_of", "folder_of", "inconclusive_of"]
+from harness.errors import TrackingError
+
+if TYPE_CHECKING:
+    from harness.tracking import TrackingSettings
+
+__all__ = ["add_options", "baseline_alias_of", "device_of", "folder_of", "inconclusive_of", "tracking_of"]
 
 _FOLDERS = {
     "store": "adapters and results that are computed once (default: .harness)",
@@ -110,3 +116,16 @@ def inconclusive_of(config: pytest.Config) -> str:
         if chosen:
             return str(chosen)
     return _INCONCLUSIVE[0]
+
+
+def tracking_of(config: pytest.Config) -> TrackingSettings:
+    """The trackers of [tool.harness] in the rootdir's pyproject.toml, or of HARNESS_TRACKING.
+
+    Raises pytest.UsageError for settings that cannot be used.
+    """
+    from harness.tracking import tracking_settings
+
+    try:
+        return tracking_settings(config.rootpath, os.environ)
+    except TrackingError as error:
+        raise pytest.UsageError(str(error)) from None

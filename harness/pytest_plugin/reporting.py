@@ -5,16 +5,23 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from harness.errors import StoreError
 from harness.records import Outcome, Run
 from harness.report import report_html, report_json, summary_md, terminal_summary
+from harness.report.wording import one_line
 
-__all__ = ["print_summary", "write_report"]
+if TYPE_CHECKING:
+    from harness.tracking import Note
+
+__all__ = ["print_summary", "print_tracking", "write_report"]
+
+_LONGEST_NOTE = 500
 
 
 def write_report(run: Run, reports: Path) -> Path:
@@ -69,6 +76,16 @@ def print_summary(
         reporter.write_line("" if line.coloured is None else line.text[line.coloured :])
     if folder is not None:
         reporter.write_line(f"report: {_shown(folder / 'report.html')}")
+
+
+def print_tracking(notes: Iterable[Note], reporter: pytest.TerminalReporter) -> None:
+    """Where each tracker keeps its copy of the run, or why it has none."""
+    for note in notes:
+        text = one_line(note.text, _LONGEST_NOTE)
+        if note.ok:
+            reporter.write_line(f"{note.tracker}: {text}")
+        else:
+            reporter.write_line(f"{note.tracker} has no copy of this run, whose verdict stands: {text}", yellow=True)
 
 
 def _shown(path: Path) -> str:

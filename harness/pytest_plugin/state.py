@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 import pytest
 
 from harness.errors import HarnessError, TrainingInterrupted
-from harness.pytest_plugin.options import baseline_alias_of, device_of, folder_of, inconclusive_of
+from harness.pytest_plugin.options import baseline_alias_of, device_of, folder_of, inconclusive_of, tracking_of
 from harness.records import Outcome
 
 if TYPE_CHECKING:
     from harness.pipeline import Places, Session
     from harness.records import Run, Scores
+    from harness.tracking import Note
 
 __all__ = ["STATE", "State"]
 
@@ -55,6 +56,7 @@ class State:
         self._unrecorded: str | None = None
         self.run: Run | None = None
         self.report_folder: Any = None
+        self._tracked: tuple[Note, ...] = ()
 
     @property
     def planning(self) -> bool:
@@ -96,6 +98,7 @@ class State:
         Raised here, it is one clean line and exit status 4.
         """
         inconclusive_of(self.config)
+        tracking_of(self.config)
         baseline_alias_of(self.config)
         wanted = self.config.getoption("harness_recipe")
         if not wanted:
@@ -250,6 +253,16 @@ class State:
         if self._problems and session.exitstatus == pytest.ExitCode.OK:
             # A run that is not complete must not look like one that passed.
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        self._track(self.run)
+
+    def _track(self, run: Run) -> None:
+        """Tell the trackers, after everything that makes the verdict."""
+        settings = tracking_of(self.config)
+        if settings.trackers:
+            from harness.tracking import track_run
+
+            files = () if self.report_folder is None else sorted(self.report_folder.iterdir())
+            self._tracked = track_run(run, files, settings, folder=self.places.root)
 
     def _send(self, run: Run) -> None:
         """Worker: to the controller as JSON text, since an object would kill the worker without a word."""
@@ -307,7 +320,7 @@ class State:
     def summarize(self, reporter: pytest.TerminalReporter) -> None:
         if self.worker or self.run is None:
             return
-        from harness.pytest_plugin.reporting import print_summary
+        from harness.pytest_plugin.reporting import print_summary, print_tracking
 
         said = list(self._problems)
         if self._unrecorded is not None:
@@ -319,6 +332,7 @@ class State:
             reporter,
             warned=inconclusive_of(self.config) == "warn",
         )
+        print_tracking(self._tracked, reporter)
 
     def close(self) -> None:
         if "session" in self.__dict__:

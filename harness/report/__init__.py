@@ -1,7 +1,11 @@
-"""Run -> report.json, report.html, summary.md: strings in, strings out. No disk, no clock, no network."""
+"""Run -> report.json, report.html, summary.md, an adapter's README.md: strings in, strings out.
+
+No disk, no clock, no network.
+"""
 
 from __future__ import annotations
 
+from harness.report.card import card_md
 from harness.report.json_form import read_report, report_json
 from harness.report.page import report_html
 from harness.report.rows import GateRow, gates_table
@@ -20,6 +24,7 @@ from harness.report.wording import (
 __all__ = [
     "GateRow",
     "SummaryLine",
+    "card_md",
     "drivers_in_words",
     "format_value",
     "gates_table",

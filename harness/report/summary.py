@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
 from harness.records import RecipeResult, Run
 from harness.report.json_form import read_report, report_json
+from harness.report.markdown import escape as _escape
 from harness.report.rows import GateRow, recipe_rows
 from harness.report.wording import (
     duration,
@@ -24,7 +23,6 @@ __all__ = ["LARGEST_SUMMARY", "summary_md"]
 LARGEST_SUMMARY = 60_000
 
 _MARKS = {"passed": "✅", "failed": "❌", "inconclusive": "❔", "incomplete": "⚠️", "not applicable": "⏳"}
-_SPECIAL = re.compile(r"[\\`*_\[\]#!|~$]")
 _LONGEST_PROBLEM = 600
 _ROW_LIMITS = (None, 400, 200, 100, 50, 25, 10, 5, 2, 1, 0)
 
@@ -106,16 +104,6 @@ def _row(row: GateRow) -> str:
 
 def _mark(ready: bool) -> str:
     return "✅" if ready else "❌"
-
-
-def _escape(text: str) -> str:
-    """`text`, on one line already, as Markdown that reads the same."""
-    escaped = _SPECIAL.sub(r"\\\g<0>", text.replace("&", "&amp;")).replace("<", "&lt;")
-    # A mention, and a bare address, need these characters side by side in the source.
-    escaped = re.sub(r"@(?=\w)", "@\u200b", escaped)
-    escaped = escaped.replace("://", "&#58;//").replace("www.", "www&#46;")
-    # GitHub reads a command from a line that starts with two colons.
-    return escaped.replace("::", ":&#58;")
 
 
 def _cut(text: str) -> str:

@@ -21,6 +21,7 @@ HEAVY = (
     "bitsandbytes",
     "datasets",
     "lm_eval",
+    "mlflow",
     "numpy",
     "pandas",
     "peft",
@@ -29,6 +30,7 @@ HEAVY = (
     "torch",
     "transformers",
     "trl",
+    "wandb",
 )
 
 

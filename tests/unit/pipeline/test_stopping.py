@@ -11,8 +11,7 @@ import tiny
 
 from harness.measures import Measure
 from harness.pipeline import Places, RecipeRun, Session
-from harness.pipeline.stopping import some_of
-from harness.records import Example, IntegrityCheck, Outcome, Outputs, Scores
+from harness.records import Example, IntegrityCheck, Outcome, Scores
 from harness.report import report_html, report_json, summary_md
 
 
@@ -80,8 +79,3 @@ def test_an_adapter_that_is_not_sound_is_not_measured(session: Session, monkeypa
     measure = own(session.open("animals").splits.test, asked)
     verdict = session.gate("animals", measure, test="t", at_least=0.5, early_stop=True)
     assert (verdict.outcome, asked) == (Outcome.INCOMPLETE, [])
-
-
-def test_a_part_of_whole_outputs() -> None:
-    whole = Outputs("base", ("a", "b", "c"), ("1", "2", "3"), frozenset({"a", "c"}))
-    assert some_of(whole, ["c", "b", "z"]) == Outputs("base", ("b", "c"), ("2", "3"), frozenset({"c"}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -16,8 +17,9 @@ from promotable import ACCURACY, NAME, gate, record, result, run, scores
 from harness.errors import PromotionError, StoreError
 from harness.pipeline import Places
 from harness.pipeline.promoting import promote, roll_back
-from harness.promotion import Registry, age_from, read_envelope
+from harness.promotion import Registry, age_from, differences, read_envelope
 from harness.records import IntegrityCheck, Outcome, RecipeResult, Rule
+from harness.store import Store
 
 
 @pytest.fixture
@@ -381,3 +383,21 @@ def promotable_facts() -> dict[str, Any]:
 
     asked: dict[str, Any] = gate_facts(gate())["asked"]
     return asked
+
+
+def test_the_place_of_the_model_card_is_left_free(places: Places) -> None:
+    """PEFT writes a README.md beside the weights; the card takes its place, and `verify` still knows the adapter."""
+    with Store(places.store).work_folder() as work:
+        (work / "adapter").mkdir()
+        for name in ("README.md", "adapter_config.json", "adapter_model.safetensors"):
+            (work / "adapter" / name).write_bytes(b"readme")
+        kept = promotable.keep_adapter(places, b"readme")
+        manifest = {k: v for k, v in kept.manifest.items() if k not in ("files", "fingerprint")}
+        shutil.rmtree(kept.folder)
+        Store(places.store).keep_adapter(work / "adapter", kept.fingerprint, manifest)
+    done = promoted(places, result(places, weights=b"readme"), first=True)
+    assert not (done.folder / "README.md").exists()
+    statement = read_envelope((done.folder.parent / "attestation.json").read_text(), "x")
+    assert "README.md" not in statement.files
+    (done.folder / "README.md").write_text("a card")
+    assert differences(done.folder, statement.files) == ()
