@@ -546,7 +546,7 @@ def _copied(run: RecipeRun, measure: str, rule: Rule, view: str) -> str | None:
         return None
     return (
         "Not decided: the label scores of the adapter are those of the base to the last digit, so one of them answered "
-        "for both. Empty the results of the store and run again."
+        "for both. Remove the folder answers of the store and run again."
     )
 
 

@@ -9,6 +9,7 @@ those that were read. It is there before they are removed, so whoever misses one
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import time
@@ -88,7 +89,11 @@ class StoredAnswers:
     def _content(self, file: Path) -> dict[str, Any]:
         try:
             content = file.read_bytes()
-        except FileNotFoundError:
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ESTALE):
+                raise StoreError(
+                    f"{file}: cannot be read ({error.strerror}). Remove it, or give this user rights."
+                ) from error
             return {}  # merged by another process, into a file that the next look finds
         if hashlib.sha256(content).hexdigest() != file.stem:
             return self._salvage(file, content)

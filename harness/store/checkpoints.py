@@ -41,7 +41,7 @@ class Checkpoints:
         return None
 
     def keep(self, step: int, write: Callable[[Path], object]) -> None:
-        """Let `write` fill a folder and keep it as the checkpoint of `step`; it and the one before are all that stays.
+        """Let `write` fill a folder and keep it as the checkpoint of `step`; it and the one before it stay.
 
         Raises what `write` raises, and OSError; the checkpoints before it are then as they were.
         """

@@ -257,7 +257,8 @@ def test_the_bases_answers_under_the_adapters_name_do_not_pass(project: Path) ->
     run.score_choices("adapter")
     run.close()
     (adapter,) = set(folder.iterdir()) - {base}
-    shutil.copy(base, adapter)
+    shutil.rmtree(adapter)
+    shutil.copytree(base, adapter)
     session = session_in(project)
     accuracy = session.open("animals").classification().accuracy
     verdicts = [

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
+
+from harness.records import Example
 
 SUITE = """\
 import pytest
@@ -104,22 +107,18 @@ def test_gates_are_recorded_and_nothing_else_happens(project: Path, pytester: py
 def test_what_the_store_has_is_used(project: Path, pytester: pytest.Pytester) -> None:
     """An adapter and both views' label scores, as a run leaves them: 6 of 24 answers differ."""
     from harness.pipeline import Places, Session
-    from harness.records import Choices
 
     run = Session(Places.below(project)).open("animals")
     with run.store.work_folder() as work:
         (work / "adapter_model.safetensors").write_bytes(b"weights")
         manifest = {"global_step": 1, "max_steps": 1}
         run.store.keep_adapter(work, run.fingerprint, manifest)
-    test, labels = run.splits.test, ("animal", "tool")
+    labels = ("animal", "tool")
     wrong = {"adapter": 2, "base": 8}
 
-    def score(view: str) -> Choices:
-        rows = tuple(
-            tuple(0.0 if (label == e.label) == (k >= wrong[view]) else -1.0 for label in labels)
-            for k, e in enumerate(test)
-        )
-        return Choices(view, tuple(e.id for e in test), labels, rows)
+    def score(view: str, examples: Sequence[Example], keep: Callable[[str, Any], None]) -> None:
+        for k, e in enumerate(examples):
+            keep(e.id, [0.0 if (label == e.label) == (k >= wrong[view]) else -1.0 for label in labels])
 
     run._score = score  # type: ignore[method-assign]  # where a run would load the model
     for view in wrong:

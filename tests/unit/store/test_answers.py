@@ -166,6 +166,30 @@ def test_a_file_of_which_nothing_is_whole_is_removed(answers: StoredAnswers) -> 
     assert files(answers) == []
 
 
+def test_a_file_that_cannot_be_read_is_one_line(answers: StoredAnswers) -> None:
+    file = answers.folder / "a.jsonl"
+    file.mkdir(parents=True)
+    with pytest.raises(StoreError, match=r"a\.jsonl: cannot be read \(Is a directory\)\. Remove it, or give this user"):
+        answers.read()
+
+
+def test_a_file_that_another_process_merged_meanwhile_is_in_the_one_it_wrote(
+    answers: StoredAnswers, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(answers, {"a": 1})
+    other = store.answers("choices", "k" * 64)
+    real = Path.read_bytes
+
+    def late(file: Path) -> bytes:
+        monkeypatch.setattr(Path, "read_bytes", real)
+        other.read()
+        add(other, {"b": 2})
+        return real(file)
+
+    monkeypatch.setattr(Path, "read_bytes", late)
+    assert answers.read() == {"a": 1, "b": 2}
+
+
 def test_a_file_that_is_cut_short_keeps_its_whole_lines(answers: StoredAnswers) -> None:
     add(answers, {"a": 1, "b": 2})
     (file,) = files(answers)
