@@ -602,9 +602,9 @@ def run(chosen: Sequence[Case], sizes: Sequence[int], *, runs: int, seed: int) -
                 measured = case.effects[place] in case.coverage
                 found = simulated(case, n, truth, runs=runs, seed=seed + number, promised=promised, coverage=measured)
                 rates.append(found)
-                if "macro" not in case.name and "by point" not in case.name:
+                if not any(word in case.name for word in ("macro", "by point", "seeds")):  # these cannot stop early
                     early.append(stopped(case, n, truth, runs=runs, seed=seed + number, fixed=found.passed))
-            if case.rule.max_drop is not None and "on 2 labels" not in case.name:
+            if case.rule.max_drop is not None and "on 2 labels" not in case.name and "seeds" not in case.name:
                 same += [against_itself(case, n, runs=runs, seed=seed + number, twin=twin) for twin in (False, True)]
             print(f"{case.name}, n={n}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
     parts = [rates_table(rates)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +15,7 @@ from harness.statistics.bootstrap import Interval
 from harness.statistics.confusion import difference_interval, estimate_interval, statistic_of
 from harness.statistics.means import mean, paired_mean
 from harness.statistics.proportions import paired_proportions, proportion
-from harness.statistics.seeds import over_seeds
+from harness.statistics.seeds import mean_distances, over_seeds
 
 __all__ = ["difference", "estimate", "interval", "paired", "point"]
 
@@ -84,7 +86,20 @@ def _over_seeds(scores: Scores, baseline: Scores | None, seed: int) -> Interval:
             raise StatisticsError(f"{_name(scores)}: the seeds were not scored on the same examples in one order")
     low, high = _example_bounds(scores)
     bounds = (low, high) if baseline is None else (low - high, high - low)
-    return over_seeds([interval(one, other, seed=seed) for one, other in zip(ours, theirs, strict=True)], bounds)
+    pairs = list(zip(ours, theirs, strict=True))
+    values = [point(one) - (0.0 if other is None else point(other)) for one, other in pairs]
+    if scores.statistic == "mean" and count > 1:
+        examples = interval(_averaged(ours), None if baseline is None else _averaged(theirs), seed=seed)
+    else:
+        examples = mean_distances([interval(one, other, seed=seed) for one, other in pairs])
+    return over_seeds(values, examples, bounds)
+
+
+def _averaged(seeds: Sequence[Scores | None]) -> Scores:
+    """One view's scores with each example's mean over the seeds."""
+    several = [one for one in seeds if one is not None]
+    columns = zip(*(one.values for one in several), strict=True)
+    return replace(several[0], values=tuple(math.fsum(column) / len(several) for column in columns), replicates=())
 
 
 def paired(scores: Scores, baseline: Scores | None) -> tuple[NDArray[np.float64], tuple[float, float]]:

@@ -36,13 +36,29 @@ def test_the_value_is_the_mean_over_the_seeds() -> None:
 
 
 def test_both_parts_of_the_interval_add_up_in_squares() -> None:
-    alone = [estimate(one(column)) for column in GRADES]
-    below = sum(e.value - e.low for e in alone) / 3
+    averaged = estimate(one([sum(column) / 3 for column in zip(*GRADES, strict=True)]))
+    below = averaged.value - averaged.low
     seeds = T_2_975 * 0.1 / math.sqrt(3)  # the standard deviation of 0.5, 0.6 and 0.4 is 0.1
     found = estimate(replace(of_seeds(*GRADES), bounds=(-9.0, 9.0)))
     assert found.low == pytest.approx(0.5 - math.hypot(below, seeds), abs=1e-6)
     for said in ("mean over 3 seeds", "between them 0.100", f"adds ±{seeds:.3f}", "Student's t", "MOVER"):
         assert said in found.method
+
+
+def test_of_a_statistic_that_is_no_mean_the_distances_are_averaged() -> None:
+    truth = tuple("abab" * 5)
+    answers = [tuple("abab" * 4 + "aaaa"), tuple("abab" * 3 + "bbbbaaaa")]
+    fields = {"statistic": "macro_f1", "truth": truth, "labels": ("a", "b")}
+    each = [
+        one([float(a == b) for a, b in zip(truth, found, strict=True)], predicted=found, **fields) for found in answers
+    ]
+    alone = [estimate(scores) for scores in each]
+    spread = abs(alone[0].value - alone[1].value) / math.sqrt(2)
+    below = sum(e.value - e.low for e in alone) / 2
+    found = estimate(replace(each[0], replicates=tuple(each)))
+    assert found.value == pytest.approx(sum(e.value for e in alone) / 2)
+    # Student's t with one degree of freedom, 97.5 %: 12.706
+    assert found.low == pytest.approx(max(0.0, found.value - math.hypot(below, 12.706205 * spread / math.sqrt(2))))
 
 
 def test_seeds_that_agree_add_nothing() -> None:
