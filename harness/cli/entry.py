@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from harness.cli import (
+    compare,
+    gc,
     plan,
     promote,
     recipe_check,
@@ -17,6 +19,9 @@ from harness.cli import (
     registry,
     report,
     rollback,
+    runs,
+    show,
+    trend,
     verify,
 )
 from harness.cli.output import Output
@@ -50,7 +55,7 @@ def arguments_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     parser: argparse.ArgumentParser = _Parser(
         prog="harness",
-        description="Work with recipes and reports of the adapter harness. The gates are run by pytest.",
+        description="Work with recipes, runs and reports of the adapter harness. The gates are run by pytest.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
@@ -59,7 +64,7 @@ def arguments_parser() -> argparse.ArgumentParser:
     of_recipes = recipe.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in (recipe_check, recipe_show, recipe_schema):
         command.declare(of_recipes)
-    for command in (plan, report, promote, rollback, registry, verify):
+    for command in (plan, report, runs, show, compare, trend, gc, promote, rollback, registry, verify):
         command.declare(commands)
     return parser
 

@@ -56,6 +56,10 @@ class Output:
             document = write(values, quoted=True).replace("##[", "#\\u0023[")
         _write(self._out, f"{document.rstrip()}\n")
 
+    def writes(self, text: str) -> bool:
+        """Whether results can have these characters."""
+        return _encodable(self._out, text) == text
+
     def flush(self) -> None:
         self._out.flush()
         self._err.flush()

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.cli.history import add_store, store_of
 from harness.cli.output import Output
-from harness.cli.project import find_project
 from harness.cli.usage import OK
 
 if TYPE_CHECKING:
@@ -31,6 +30,7 @@ def declare(commands: Commands) -> None:
     )
     parser.add_argument("--reason", metavar="TEXT", default="", help="why; kept in the history")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    add_store(parser)
     parser.set_defaults(run=run)
 
 
@@ -43,7 +43,7 @@ def _version(text: str) -> int:
 def run(arguments: Any, output: Output) -> int:
     from harness.pipeline.promoting import roll_back
 
-    store = find_project(Path.cwd()).folder("store")
+    store = store_of(arguments)
     move = roll_back(store, arguments.recipe, alias=arguments.alias, to=arguments.to, reason=arguments.reason)
     if arguments.json:
         output.values({"recipe": arguments.recipe, **dataclasses.asdict(move)})

@@ -26,6 +26,7 @@ __all__ = ["STATE", "State"]
 
 _WORKER_RUN = "harness_run"
 _WORKER_SCORES = "harness_scores"
+_WORKER_UNRECORDED = "harness_unrecorded"
 
 
 class State:
@@ -206,7 +207,9 @@ class State:
             self._problems.append(f"worker {node.gateway.id} ended without its results")
         elif output.get(_WORKER_RUN):
             self._from_workers.append(read_report(output[_WORKER_RUN]))
-            self._scores.append(read_scores(output[_WORKER_SCORES]))
+            self._unrecorded = output.get(_WORKER_UNRECORDED) or self._unrecorded
+            if _WORKER_SCORES in output:
+                self._scores.append(read_scores(output[_WORKER_SCORES]))
 
     def finish(self, session: pytest.Session) -> None:
         """Make the run record; the process that the user started writes the report."""
@@ -226,12 +229,7 @@ class State:
             self._scores.append(self.session.scores())
         if self.worker:
             if self.run is not None:
-                from harness.report import report_json
-                from harness.store import scores_json
-
-                output = self.config.workeroutput  # type: ignore[attr-defined]
-                output[_WORKER_RUN] = report_json(self.run)
-                output[_WORKER_SCORES] = scores_json(self.session.scores())
+                self._send(self.run)
             return
         if self._from_workers:
             from harness.pipeline.session import merged
@@ -253,6 +251,19 @@ class State:
             # A run that is not complete must not look like one that passed.
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
+    def _send(self, run: Run) -> None:
+        """Worker: to the controller as JSON text, since an object would kill the worker without a word."""
+        from harness.errors import StoreError
+        from harness.report import report_json
+        from harness.store import scores_json
+
+        output = self.config.workeroutput  # type: ignore[attr-defined]
+        output[_WORKER_RUN] = report_json(run)
+        try:
+            output[_WORKER_SCORES] = scores_json(self.session.scores())
+        except StoreError as error:
+            output[_WORKER_UNRECORDED] = str(error)
+
     def _record(self, run: Run) -> None:
         """Keep the run in the store. One that cannot be kept has its verdict, and cannot be promoted."""
         from harness.errors import StoreError
@@ -261,9 +272,10 @@ class State:
         from harness.store import keep_run
 
         try:
-            keep_run(self.places.store, run.run_id, report_json(run), merged_scores(self._scores))
+            if self._unrecorded is None:
+                keep_run(self.places.store, run.run_id, report_json(run), merged_scores(self._scores))
         except StoreError as error:
-            self._unrecorded = f"This run is not in the history and cannot be promoted. {error}"
+            self._unrecorded = str(error)
 
     def _note_selection(self, recipes: Any) -> None:
         """A recipe whose tests did not all run to a verdict has none."""
@@ -297,10 +309,13 @@ class State:
             return
         from harness.pytest_plugin.reporting import print_summary
 
+        said = list(self._problems)
+        if self._unrecorded is not None:
+            said.append(f"This run is not in the history and cannot be promoted. {self._unrecorded}")
         print_summary(
             self.run,
             self.report_folder,
-            [*self._problems, *filter(None, [self._unrecorded])],
+            said,
             reporter,
             warned=inconclusive_of(self.config) == "warn",
         )

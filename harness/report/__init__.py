@@ -6,6 +6,8 @@ from harness.report.json_form import read_report, report_json
 from harness.report.page import report_html
 from harness.report.rows import GateRow, gates_table
 from harness.report.summary import summary_md
+from harness.report.terminal import SummaryLine, terminal_summary
+from harness.report.trend import trend_svg
 from harness.report.wording import (
     drivers_in_words,
     format_value,
@@ -17,6 +19,7 @@ from harness.report.wording import (
 
 __all__ = [
     "GateRow",
+    "SummaryLine",
     "drivers_in_words",
     "format_value",
     "gates_table",
@@ -28,4 +31,6 @@ __all__ = [
     "report_json",
     "slice_in_words",
     "summary_md",
+    "terminal_summary",
+    "trend_svg",
 ]

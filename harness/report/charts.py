@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 from harness.records import RuleKind, TrainingSummary, Verdict
-from harness.report.wording import VERDICT_WORDS, digits_of, number, signed, target, typographic, view_title
+from harness.report.wording import VERDICT_WORDS, digits_of, interval, number, signed, target, typographic, view_title
 
-__all__ = ["IntervalBar", "LossCurve", "interval_bar", "loss_curve"]
+__all__ = ["IntervalBar", "LossCurve", "TrendChart", "interval_bar", "loss_curve", "trend_chart"]
 
 _STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0)
 # More points than a chart is wide only make the file larger.
@@ -220,5 +221,96 @@ def _loss_axis(lowest: float, highest: float) -> tuple[float, float, list[float]
     size = 10.0 ** math.floor(math.log10(span))
     step = next(m * size for m in (0.25, 0.5, 1.0, 2.5) if span / (m * size) <= 5)
     first, last = math.floor(lowest / step), max(1, math.ceil(highest / step))
+    ticks = [round(k * step, 12) for k in range(first, last + 1)]
+    return ticks[0], ticks[-1], ticks
+
+
+class TrendPlace(NamedTuple):
+    """A run in a trend: its place, and what it says in words."""
+
+    x: float
+    y: float
+    title: str
+
+
+class TrendChart(NamedTuple):
+    """Places are percent from the left and from the top.
+
+    bands, lines: "x,y x,y ..." each, of runs in a row that have an interval, or a value. bar: a threshold or margin.
+    """
+
+    bands: tuple[str, ...]
+    lines: tuple[str, ...]
+    places: tuple[TrendPlace, ...]
+    bar: float | None
+    x_ticks: tuple[tuple[float, str], ...]
+    y_ticks: tuple[tuple[float, str], ...]
+
+
+def trend_chart(
+    values: Sequence[tuple[str, str, float | None, float | None, float | None]], bar: float | None, digits: int
+) -> TrendChart | None:
+    """The drawing of a measure over runs, oldest first, or None where there is nothing that a scale could hold.
+
+    values: of each run what to call it, its date, value, low and high. They stand side by side, as far apart whatever
+    the time between them. bar: the threshold or margin.
+    """
+    numbers = [x for _, _, *found in values for x in found if x is not None]
+    if not numbers or max(map(abs, numbers)) > _LARGEST:
+        return None
+    if bar is not None and abs(bar) <= _LARGEST:
+        numbers.append(bar)
+    else:
+        bar = None
+    bottom, top, ticks = _near_axis(min(numbers), max(numbers))
+
+    def x_of(number: int) -> float:
+        return round(100 * (number + 0.5) / len(values), 2)
+
+    def y_of(value: float) -> float:
+        return round(100 * (top - value) / (top - bottom), 2)
+
+    rows = [(x_of(k), value, low, high) for k, (_, _, value, low, high) in enumerate(values)]
+    bands = []
+    for part in _without_gaps(rows, lambda row: row[2] is not None and row[3] is not None):
+        upper = [f"{x:g},{y_of(high):g}" for x, _, _, high in part if high is not None]
+        lower = [f"{x:g},{y_of(low):g}" for x, _, low, _ in reversed(part) if low is not None]
+        bands.append(" ".join([*upper, *lower]))
+    lines = [
+        " ".join(f"{x:g},{y_of(value):g}" for x, value, _, _ in part if value is not None)
+        for part in _without_gaps(rows, lambda row: row[1] is not None)
+    ]
+    places = [
+        TrendPlace(x, y_of(value), f"{name}: {number(value, digits)} {interval(low, high, digits)}".rstrip())
+        for (x, value, low, high), (name, *_) in zip(rows, values, strict=True)
+        if value is not None
+    ]
+    dated = sorted({0, (len(values) - 1) // 2, len(values) - 1})
+    return TrendChart(
+        tuple(bands),
+        tuple(lines),
+        tuple(places),
+        None if bar is None else y_of(bar),
+        tuple((x_of(run), values[run][1]) for run in dated),
+        tuple((y_of(at), typographic(f"{at:g}")) for at in ticks),
+    )
+
+
+_Row = tuple[float, float | None, float | None, float | None]
+
+
+def _without_gaps(rows: Sequence[_Row], there: Callable[[_Row], bool]) -> list[list[_Row]]:
+    """The rows in stretches without one that is missing."""
+    return [list(part) for known, part in groupby(rows, key=there) if known]
+
+
+def _near_axis(lowest: float, highest: float) -> tuple[float, float, list[float]]:
+    """From a round number below all values to one above, in 2 to 5 steps."""
+    span = highest - lowest or max(abs(highest), 1.0) / 10
+    size = 10.0 ** math.floor(math.log10(span))
+    step = next(m * size for m in (0.25, 0.5, 1.0, 2.5) if span / (m * size) < 4.001)
+    first, last = math.floor(round(lowest / step, 6)), math.ceil(round(highest / step, 6))  # 0.6 / 0.1 is below 6
+    if first == last:
+        first, last = first - 1, last + 1
     ticks = [round(k * step, 12) for k in range(first, last + 1)]
     return ticks[0], ticks[-1], ticks

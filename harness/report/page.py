@@ -32,7 +32,7 @@ from harness.report.wording import (
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-__all__ = ["report_html"]
+__all__ = ["report_html", "template_environment"]
 
 LONGEST_TEXT = 4_000
 LONGEST_LINE = 200
@@ -48,7 +48,7 @@ def report_html(run: Run) -> str:
     run = read_report(report_json(run))
     names = sorted({measure.name for recipe in run.recipes for measure in recipe.measures})
     gates = [gate.verdict for recipe in run.recipes for gate in recipe.gates]
-    template = _environment().get_template("report.html.j2")
+    template = template_environment().get_template("report.html.j2")
     return template.render(
         run=run,
         style=_template_text("report.css"),
@@ -66,7 +66,7 @@ def report_html(run: Run) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def template_environment() -> Environment:
     from jinja2 import Environment, FunctionLoader, StrictUndefined
     from markupsafe import Markup, escape
 

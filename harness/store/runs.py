@@ -25,7 +25,7 @@ from harness.records import Scores
 from harness.store.artifacts import Store, content_key
 from harness.store.scores_form import read_scores, scores_json
 
-__all__ = ["LATEST", "StoredRun", "keep_run", "list_runs", "read_run"]
+__all__ = ["LATEST", "StoredRun", "find_run", "keep_run", "list_runs", "read_run"]
 
 LATEST = "latest"
 _RUNS = "runs"
@@ -116,7 +116,7 @@ def read_run(root: Path, run: str) -> StoredRun:
     run: an id, the beginning of one, or "latest". Raises StoreError if there is no such run, several begin like
     this, or a file is not what the run wrote.
     """
-    run_id = _find(root, run)
+    run_id = find_run(root, run)
     folder = root / _RUNS / run_id
     try:
         manifest = _manifest(folder)
@@ -134,14 +134,15 @@ def read_run(root: Path, run: str) -> StoredRun:
     return StoredRun(run_id, folder, texts[_REPORT], texts[_SCORES], digest)
 
 
-def _find(root: Path, run: str) -> str:
+def find_run(root: Path, run: str) -> str:
+    """The id of the recorded run that `run` names, as for read_run. Raises StoreError if that is not one run."""
+    if _RUN_ID.fullmatch(run) and (root / _RUNS / run).is_dir():
+        return run
     runs = list_runs(root)
     if not runs:
         raise StoreError(f"{root}: no run is recorded there; run `pytest suites/` first, or name another store")
     if run == LATEST:
         return runs[0]
-    if run in runs:
-        return run
     matching = [name for name in runs if run and name.startswith(run)]
     if len(matching) == 1:
         return matching[0]

@@ -20,15 +20,19 @@ def scores_json(scores: Mapping[str, Iterable[Scores]]) -> str:
 
     The measures of a test set share their columns (ids, labels, groups, slices), so each distinct column is written
     once and referred to by its place. A value that is not finite is null, which JSON can hold.
+    Raises StoreError for scores of a suite's own measure that hold something else than text and numbers.
     """
     columns: dict[tuple[Any, ...], int] = {}
 
     def place(column: Sequence[Any] | None) -> int | None:
         return None if column is None else columns.setdefault(tuple(column), len(columns))
 
-    recipes = {name: [_form(one, place) for one in of_recipe] for name, of_recipe in scores.items()}
-    form = {"form": _FORM, "columns": [list(column) for column in columns], "recipes": recipes}
-    return json.dumps(form, allow_nan=False, separators=(",", ":"))
+    try:
+        recipes = {name: [_form(one, place) for one in of_recipe] for name, of_recipe in scores.items()}
+        form = {"form": _FORM, "columns": [list(column) for column in columns], "recipes": recipes}
+        return json.dumps(form, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"scores cannot be written as JSON ({error}); give measures text and plain numbers") from error
 
 
 def _form(scores: Scores, place: Any) -> dict[str, Any]:

@@ -90,6 +90,19 @@ def test_a_store_that_cannot_be_written_is_a_warning_and_the_report_is_kept(
     assert result.ret == 0
 
 
+@pytest.mark.parametrize("options", [[], ["-n", "2"]], ids=" ".join)
+def test_scores_that_cannot_be_recorded_cost_no_verdict(
+    project: Path, pytester: pytest.Pytester, options: list[str]
+) -> None:
+    suite = project / "suites" / "test_animals.py"
+    suite.write_text(SUITE.replace("tuple(map(str, range(n)))", "tuple(str(k).encode() for k in range(n))"))
+    result = pytester.runpytest_subprocess("suites", *options, timeout=120)
+    result.stdout.fnmatch_lines(["This run is not in the history *scores cannot be written as JSON *plain numbers"])
+    assert json.loads((project / "reports" / "latest" / "report.json").read_text())["outcome"] == "pass"
+    assert result.ret == 0
+    assert list_runs(project / ".harness") == ()
+
+
 def test_a_report_that_cannot_be_written_does_not_cost_the_record(project: Path, pytester: pytest.Pytester) -> None:
     (project / "reports").write_text("in the way")
     result = pytester.runpytest_inprocess("suites")

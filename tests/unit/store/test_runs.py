@@ -206,6 +206,13 @@ def test_a_value_that_is_not_finite_stays_missing() -> None:
     assert "not a finite number" in str(found.problem())
 
 
+@pytest.mark.parametrize("ids", [(b"a", b"b"), ({1}, {2}), (["a"], ["b"])], ids=["bytes", "sets", "lists"])
+def test_scores_that_are_no_json_are_refused(ids: tuple[str, str]) -> None:
+    odd = Scores("own", "adapter", ids, (1.0, 0.0), 2)
+    with pytest.raises(StoreError, match=r"scores cannot be written as JSON \(.*\); give measures text and plain numb"):
+        scores_json({"r": [odd]})
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
