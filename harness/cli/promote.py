@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.following import follow
+from harness.cli.history import add_store, store_of
 from harness.cli.output import Output, shown
 from harness.cli.project import find_project
 from harness.cli.usage import OK, CommandError
@@ -37,6 +38,7 @@ def declare(commands: Commands) -> None:
         "--max-age", metavar="AGE", default="7d", help="how old the run may be: a number and s, m, h or d (default: 7d)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
+    add_store(parser)
     parser.set_defaults(run=run)
 
 
@@ -49,7 +51,7 @@ def run(arguments: Any, output: Output) -> int:
     if reason is not None and not reason.strip():
         raise CommandError("--accept-policy-change needs a reason; it is kept with the promotion")
     project = find_project(Path.cwd())
-    places = Places.below(project.root, recipes=project.folder("recipes"), store=project.folder("store"))
+    places = Places.below(project.root, recipes=project.folder("recipes"), store=store_of(arguments))
     done = promote(
         places,
         arguments.run_named,

@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.cli.history import add_store, store_of
 from harness.cli.output import Output, shown
-from harness.cli.project import find_project
 from harness.cli.usage import OK, CommandError
 
 if TYPE_CHECKING:
@@ -28,13 +27,14 @@ def declare(commands: Commands) -> None:
     )
     parser.add_argument("recipe", metavar="RECIPE", nargs="?", help="one recipe, in full (default: all, one line each)")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    add_store(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: Any, output: Output) -> int:
     from harness.promotion import Registry, recipes_in
 
-    store = find_project(Path.cwd()).folder("store")
+    store = store_of(arguments)
     names = recipes_in(store)
     if arguments.recipe is not None and arguments.recipe not in names:
         known = ", ".join(names) or "none"

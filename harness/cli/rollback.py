@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.following import follow
+from harness.cli.history import add_store, store_of
 from harness.cli.output import Output
 from harness.cli.project import find_project
 from harness.cli.usage import OK
@@ -32,6 +33,7 @@ def declare(commands: Commands) -> None:
     )
     parser.add_argument("--reason", metavar="TEXT", default="", help="why; kept in the history")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    add_store(parser)
     parser.set_defaults(run=run)
 
 
@@ -46,7 +48,7 @@ def run(arguments: Any, output: Output) -> int:
     from harness.promotion import Registry
 
     project = find_project(Path.cwd())
-    store = project.folder("store")
+    store = store_of(arguments)
     move = roll_back(store, arguments.recipe, alias=arguments.alias, to=arguments.to, reason=arguments.reason)
     if arguments.json:
         output.values({"recipe": arguments.recipe, **dataclasses.asdict(move)})

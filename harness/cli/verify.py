@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.cli.history import add_store, store_of
 from harness.cli.output import Output, shown
-from harness.cli.project import find_project
 from harness.cli.usage import OK, CommandError
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def declare(commands: Commands) -> None:
         "--key", metavar="FILE", type=Path, help="an Ed25519 public key: ask the attestation, and no store"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
+    add_store(parser)
     parser.set_defaults(run=run)
 
 
@@ -78,7 +79,7 @@ def _by_registry(folder: Path, arguments: Any) -> tuple[str, Any, str]:
     from harness.errors import PromotionError
     from harness.promotion import Registry, check_alias, differences, recipes_in
 
-    store = find_project(Path.cwd()).folder("store")
+    store = store_of(arguments)
     alias = check_alias(arguments.alias)
     names = recipes_in(store) if arguments.recipe is None else (arguments.recipe,)
     live = {name: move for name in names if (move := Registry(store, name).live(alias)) is not None}

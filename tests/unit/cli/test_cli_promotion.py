@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +152,27 @@ def test_rollback_in_words_and_as_json(places: Places, harness: Command) -> None
     assert "production is version 1 (was 2): slow" in harness("registry", "animals").out
     values = json.loads(harness("rollback", "animals", "--to", "2", "--json").out)
     assert (values["kind"], values["version"], values["before"], values["reason"]) == ("rollback", 2, 1, "")
+
+
+def test_another_store_and_what_is_promoted_is_not_garbage(
+    places: Places, harness: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = str(places.store.rename(tmp_path / "store"))
+    assert "no run is recorded there" in promote(harness).err
+    assert promote(harness, "--first", "--store", store).code == 0
+    assert "version 1 since" in harness("registry", "--store", store).out
+    assert harness("verify", f"{store}/registry/animals/versions/1/adapter", "--store", store).code == 0
+    assert "version 1 is the first production" in harness("rollback", "animals", "--store", store).err
+    assert harness("registry", "--store", "nowhere").code == 2
+
+    # No run needs either adapter any more, and both are old: only the promoted one stays.
+    shutil.rmtree(Path(store) / "runs")
+    promotable.keep_adapter(replace(places, store=Path(store)), b"never promoted")
+    for path in (Path(store) / "adapters").rglob("*"):
+        os.utime(path, (0, 0))
+    lines = harness("gc", "--older-than", "1d", "--store", store).out.splitlines()
+    (freed,) = [line for line in lines if line.startswith("adapter")]
+    assert promotable.fingerprint_of(b"never promoted")[:8] in freed
 
 
 def adapter(places: Places, version: int = 1) -> Path:
