@@ -14,8 +14,6 @@ import report_runs
 
 from harness.tracking import AliasMove, Note, TrackingSettings, follow_promotion, track_run
 
-PROMOTION = AliasMove("invoices", "production", "20261123-140712-a4f1", "ad" * 32, Path("adapter"))
-
 
 @pytest.fixture
 def silent_server() -> Iterator[str]:
@@ -89,7 +87,8 @@ def test_a_library_that_is_not_installed(tmp_path: Path, name: str) -> None:
     environ["MLFLOW_TRACKING_URI"] = "http://127.0.0.1:9"
     text = f"not installed (No module named '{name}'); install it with `pip install 'pytest-adapter-harness[{name}]'`"
     assert track(tmp_path, name, environ=environ) == (Note(name, False, text),)
-    assert follow_promotion(PROMOTION, TrackingSettings((name,)), folder=tmp_path, environ=environ) == (
+    moved = AliasMove("invoices", "production", "20261123-140712-a4f1", "ad" * 32, tmp_path)
+    assert follow_promotion(moved, TrackingSettings((name,)), folder=tmp_path, environ=environ) == (
         Note(name, False, text),
     )
 
