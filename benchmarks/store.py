@@ -29,6 +29,7 @@ from _common import ROOT, BenchmarkError, machine_line, table
 
 WARM_SECONDS = 5.0
 
+_VIEWS_ASKED = 4  # by the suite below: three views score labels, one answers
 _PROCESSES = 8
 _WRITES = 50
 _HEAVY = {"torch", "transformers", "peft", "trl", "bitsandbytes", "lm_eval", "datasets"}
@@ -141,8 +142,9 @@ def once(project: Path, runs: int) -> list[Row]:
     by_example = grown(first, stored(store))
     trained_again = "fine-tuning" in done.stdout
     asked = {kind: n for kind, n in by_example.items() if "/" in kind}
-    kinds = [kind for kind in first if "/" in kind]
-    one_each = asked == dict.fromkeys(kinds, 1)
+    # Views of one model share a folder, so that may grow by more than one.
+    one_each = {kind: n // len(lines) for kind, n in first.items() if "/" in kind}
+    views = sum(one_each.values())
     median = statistics.median(seconds)
     return [
         (
@@ -160,9 +162,9 @@ def once(project: Path, runs: int) -> list[Row]:
         ),
         (
             f"one of {len(lines)} test examples is edited: asked again",
-            f"{sum(asked.values())} answers, {len(kinds)} kinds and views{', and trained' if trained_again else ''}",
-            "that one, once for each kind and view",
-            _met(one_each and not trained_again),
+            f"{sum(asked.values())} answers{', and trained' if trained_again else ''}",
+            f"{views}: that one, by labels from 3 views and in words from 1",
+            _met(asked == one_each and views == _VIEWS_ASKED and not trained_again),
         ),
     ]
 
