@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from statistics import fmean
 
@@ -16,20 +17,21 @@ from harness.store import read_scores, scores_json
 
 
 @pytest.fixture(scope="session")
-def several(trained: Path) -> tuple[Path, Run, Session]:
+def several(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run, Session]:
     """The tiny project with a second recipe of three seeds, of which seed 0 is in the store; and its first run."""
-    folder = trained / "fixtures" / "recipes"
+    root = Path(shutil.copytree(trained, tmp_path_factory.mktemp("several") / "project"))
+    folder = root / "fixtures" / "recipes"
     text = (folder / "animals.yaml").read_text().replace("name: animals", "name: litter")
     text = re.sub(r"^seed:.*\n", "", text, flags=re.M) + "\nseeds: [0, 1, 2]\n"
     (folder / "litter.yaml").write_text(re.sub(r"num_train_epochs: \d+", "num_train_epochs: 10", text))
-    session = Session(Places.below(trained), environ={})
+    session = Session(Places.below(root), environ={})
     measures = session.open("litter").classification()
     session.gate("litter", measures.accuracy, test="suites/test_a.py::test_it[litter]", at_least=0.5)
     session.gate(
         "litter", measures.macro_f1, test="suites/test_a.py::test_it[litter]", compared_with="base", min_gain=0.01
     )
     session.close()
-    return trained, session.finish(), session
+    return root, session.finish(), session
 
 
 def test_each_seed_has_an_adapter_of_its_own(several: tuple[Path, Run, Session]) -> None:

@@ -152,7 +152,8 @@ def test_another_promoted_adapter_answers_in_place_of_the_own(
     file.write_text(
         file.read_text().replace("seed: 0", "seed: 1").replace("num_train_epochs: 8", "num_train_epochs: 1")
     )
-    shutil.rmtree(project / ".harness" / "results")  # so that the promoted adapter is attached, not remembered
+    for kept in ("results", "answers"):
+        shutil.rmtree(project / ".harness" / kept)  # so that the promoted adapter is attached, not remembered
     write_suite(project, SUITE.format(bar="0.0") + PROMOTED.replace("max_drop=0.2", "max_drop=0.99"))
     result = pytester.runpytest_inprocess("suites")
     result.stdout.fnmatch_lines(["*promoted scores labels*"])

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 import tiny
 
+from harness.pipeline import RecipeRun
+from harness.records import IntegrityCheck
+
 SUITE = """\
 import pytest
 from harness.measures import Measure
@@ -31,13 +34,15 @@ def test_own(gate):
 
 
 @pytest.fixture
-def report(pytester: pytest.Pytester) -> dict[str, object]:
+def report(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     pytester.makeini("[pytest]\naddopts = -p no:cacheprovider\n")
     model = pytester.path / "model"
     model.mkdir()
     (model / "config.json").write_text("{}")
     (model / "model.safetensors").write_bytes(b"weights")
     tiny.save_project(pytester.path, model, suite=SUITE)
+    # There is no adapter here to check; tests/pipeline/test_mutants.py does it with real ones.
+    monkeypatch.setattr(RecipeRun, "integrity", lambda _run: (IntegrityCheck("keys_loaded", True, "28 keys"),))
     result = pytester.runpytest_inprocess("suites")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
