@@ -25,6 +25,7 @@ __all__ = [
     "Example",
     "GateResult",
     "IntegrityCheck",
+    "JudgingSummary",
     "MeasureResult",
     "Message",
     "Outcome",
@@ -369,12 +370,38 @@ class TrainingSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class JudgingSummary:
+    """What the judging of a recipe took.
+
+    graded: answers that a judge graded in this run; from_cache: answers that it had graded before; unscored: answers
+    without a grade. calls: requests sent, repeats included; unknown_calls: those that did not say what they used.
+    input_tokens: without those written to and read from the prompt cache.
+    cost_usd: with unknown calls at the most they can have cost; None where a model's price is not known.
+    prices_as_of: date of the price list.
+    """
+
+    judges: tuple[str, ...]
+    graded: int
+    from_cache: int
+    unscored: int
+    calls: int = 0
+    unknown_calls: int = 0
+    input_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_read_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float | None = None
+    budget_usd: float | None = None
+    prices_as_of: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RecipeResult:
     """Everything one run says of one recipe.
 
     base: the base model as the recipe names it. samples: a few examples as shown to stakeholders, each with
     id, prompt, expected and the views' answers. integrity: what was checked of the adapter before it was
-    measured; empty where no gate asked for it.
+    measured; empty where no gate asked for it. judging: what its judging took, where a judge was asked.
     """
 
     name: str
@@ -391,6 +418,7 @@ class RecipeResult:
     config: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
     samples: tuple[Mapping[str, Any], ...] = ()
+    judging: JudgingSummary | None = None
 
 
 @dataclass(frozen=True, slots=True)

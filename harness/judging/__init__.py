@@ -1,20 +1,36 @@
 """Judges: an answer, a question and a reference in, a grade from 1 to 5 by a rubric out."""
 
 from harness.judging.anthropic_judge import AnthropicJudge
-from harness.judging.environment import judge_from_environment
-from harness.judging.protocol import Answer, Grade, Judge, JudgeItem
+from harness.judging.batch import BatchJudge
+from harness.judging.budget import Budget
+from harness.judging.environment import configured_judges, judge_from_environment
+from harness.judging.panel import Panel
+from harness.judging.prices import prices_as_of
+from harness.judging.protocol import Answer, ArrivingJudge, Grade, Judge, JudgeItem
 from harness.judging.rubric import Criterion, Rubric, load_rubric
+from harness.judging.settings import JudgeSettings, read_settings
 from harness.judging.standin import StandInJudge
+from harness.judging.usage import Meter, joined_judging
 
 __all__ = [
     "Answer",
     "AnthropicJudge",
+    "ArrivingJudge",
+    "BatchJudge",
+    "Budget",
     "Criterion",
     "Grade",
     "Judge",
     "JudgeItem",
+    "JudgeSettings",
+    "Meter",
+    "Panel",
     "Rubric",
     "StandInJudge",
+    "configured_judges",
+    "joined_judging",
     "judge_from_environment",
     "load_rubric",
+    "prices_as_of",
+    "read_settings",
 ]

@@ -17,13 +17,34 @@ from harness.engine.base_models import BaseModel, resolve_base
 from harness.engine.integrity import check_attached, check_training, not_attached, probes
 from harness.engine.task_files import find_task
 from harness.errors import AdapterMissing, CapabilityError, DataError, GateError, HarnessError, ScoringError
-from harness.judging import judge_from_environment, load_rubric
+from harness.judging import (
+    ArrivingJudge,
+    Budget,
+    Judge,
+    JudgeSettings,
+    Meter,
+    Panel,
+    Rubric,
+    configured_judges,
+    load_rubric,
+    prices_as_of,
+)
 from harness.measures import CapabilityResult, CapabilityTask, Classification, Generation, Judged, Structure
 from harness.pipeline.grading import StoredGrades
 from harness.pipeline.identity import TRAINING_LIBRARIES, code_digest, library_versions
 from harness.progress import Progress
 from harness.recipes import Recipe, fingerprint, resolved
-from harness.records import ADAPTER, PROMPTED_BASE, VIEWS, Choices, Example, IntegrityCheck, Message, Outputs
+from harness.records import (
+    ADAPTER,
+    PROMPTED_BASE,
+    VIEWS,
+    Choices,
+    Example,
+    IntegrityCheck,
+    JudgingSummary,
+    Message,
+    Outputs,
+)
 from harness.records import TrainingSummary as Training
 from harness.store import Adapter, Store, content_key
 
@@ -74,6 +95,8 @@ class RecipeRun:
         capability_folder: Path | None = None,
         rubrics_folder: Path | None = None,
         environ: Mapping[str, str] = os.environ,
+        judge_settings: JudgeSettings | None = None,
+        judge_budget: Budget | None = None,
     ) -> None:
         self.recipe = recipe
         self.store = store
@@ -83,6 +106,8 @@ class RecipeRun:
         self.capability_folder = recipe.evaluation.capability or capability_folder
         self.rubrics_folder = rubrics_folder
         self.environ = environ
+        self.judge_settings = judge_settings or JudgeSettings()
+        self.judge_budget = judge_budget or Budget(self.judge_settings.budget_here)
         self.from_store: bool | None = None
         self.outputs: dict[str, Outputs] = {}
         self.choices: dict[str, Choices] = {}
@@ -90,6 +115,7 @@ class RecipeRun:
         self._integrity: tuple[IntegrityCheck, ...] | None = None
         self._loaded: LoadedModel | None = None
         self._capability: dict[str, CapabilityTask] = {}
+        self._meter = Meter()
 
     # What the recipe names
 
@@ -409,15 +435,38 @@ class RecipeRun:
         return Structure(self.splits.test, self.answer)
 
     def judge(self) -> Judged:
-        """By the rubric named like the recipe. Raises RubricError where there is none."""
+        """By the rubric named like the recipe.
+
+        Raises RubricError where there is none, and JudgeError where the project's judges cannot be had.
+        """
         folder = self.rubrics_folder or Path("fixtures/rubrics")
         rubric = load_rubric(folder / f"{self.recipe.name}.yaml")
-        judge = judge_from_environment(rubric, self.environ)
-        code = code_digest("judging")
-        return self._judged(StoredGrades(judge, rubric.digest, code, self.store))
+        self.store.grades.report = self.progress.message
+        judges = [
+            self._remembered(judge, rubric)
+            for judge in configured_judges(
+                rubric,
+                self.judge_settings,
+                self.environ,
+                budget=self.judge_budget,
+                meter=self._meter,
+                batches=self.store.grades,
+                progress=self.progress,
+            )
+        ]
+        return self._judged(judges[0] if len(judges) == 1 else Panel(judges, rubric, self.judge_settings.panel))
 
-    def _judged(self, grades: StoredGrades) -> Judged:
-        return Judged(self.splits.test, self.answer, grades)
+    def judging(self) -> JudgingSummary | None:
+        """What the judging took so far; None where no judge was asked."""
+        return self._meter.summary(self.judge_settings.budget_usd, prices_as_of())
+
+    def _remembered(self, judge: Judge, rubric: Rubric) -> Judge:
+        # What a language model is told is all that makes a grade; of other judges it is their code.
+        told = judge.prompt_version if isinstance(judge, ArrivingJudge) else code_digest("judging/standin.py")
+        return StoredGrades(judge, rubric.digest, told, self.store, self._meter)
+
+    def _judged(self, judge: Judge) -> Judged:
+        return Judged(self.splits.test, self.answer, judge)
 
     def capability(self, name: str) -> CapabilityTask:
         """One task for the whole run, so that its items are run once a view."""

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 from harness.engine.task_files import find_task
 from harness.errors import AdapterMissing, BaseModelError, HarnessError
 from harness.gates import MIN_N, Plan, in_words, plan_gate, plan_slices, rule_from
-from harness.judging import Answer, Grade
+from harness.judging import Answer, Grade, Judge, Rubric
 from harness.measures import CapabilityResult, Judged, Measure
 from harness.pipeline.evaluation import RecipeRun
 from harness.pipeline.grading import StoredGrades
@@ -88,8 +88,13 @@ class PlanningRun(RecipeRun):
             zeros = (0.0,) * len(ids)
             return CapabilityResult(view, ids, {"acc": zeros, "acc_norm": zeros}, len(ids))
 
-    def _judged(self, grades: StoredGrades) -> Judged:
-        return _KnownGrades(self.splits.test, self.answer, grades, lambda view: self._blank.add(("grades", view)))
+    def _remembered(self, judge: Judge, rubric: Rubric) -> Judge:
+        grades = super()._remembered(judge, rubric)
+        assert isinstance(grades, StoredGrades)
+        return _FromStore(grades)
+
+    def _judged(self, judge: Judge) -> Judged:
+        return _KnownGrades(self.splits.test, self.answer, judge, lambda view: self._blank.add(("grades", view)))
 
     def _generate(self, view: str) -> Outputs:
         raise _NotStored(f"{self.recipe.name}: {view} has not answered yet")
@@ -108,12 +113,12 @@ class _KnownGrades(Judged):
         self,
         examples: Iterable[Example],
         answer: Callable[[str], Outputs],
-        grades: StoredGrades,
+        judge: Judge,
         blank: Callable[[str], None],
     ) -> None:
-        super().__init__(examples, answer, _FromStore(grades))
+        super().__init__(examples, answer, judge)
         self._mark_blank = blank
-        self._criteria = grades.criteria
+        self._criteria = judge.criteria
 
     def grades(self, view: str) -> dict[str, Any]:
         if view not in self._grades:
@@ -127,7 +132,7 @@ class _KnownGrades(Judged):
 
 
 class _FromStore:
-    """The judge of _KnownGrades."""
+    """A judge that gives what it gave before."""
 
     def __init__(self, grades: StoredGrades) -> None:
         self.name, self.note, self.criteria = grades.name, grades.note, grades.criteria

@@ -25,6 +25,7 @@ from harness.gates import (
     rule_from,
     unmeasured,
 )
+from harness.judging import Budget, JudgeSettings, joined_judging
 from harness.measures import Measure
 from harness.pipeline.evaluation import RecipeRun
 from harness.pipeline.identity import provenance
@@ -105,12 +106,15 @@ class Session:
         progress: Progress | None = None,
         environ: Mapping[str, str] = os.environ,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        judge_settings: JudgeSettings | None = None,
     ) -> None:
         self.places = places
         self.device = device
         self.allow_training = allow_training
         self.progress = progress or Silent()
         self.environ = environ
+        self.judge_settings = judge_settings or JudgeSettings()
+        self._judge_budget = Budget(self.judge_settings.budget_here)
         self.started_at = now()
         self._started = time.monotonic()
         self._records: dict[str, _Record] = {}
@@ -147,6 +151,8 @@ class Session:
                 capability_folder=self.places.capability,
                 rubrics_folder=self.places.rubrics,
                 environ=self.environ,
+                judge_settings=self.judge_settings,
+                judge_budget=self._judge_budget,
             )
             record = self._records[name] = _Record(recipe, run)
         if self._open is not None and self._open is not record.run:
@@ -338,6 +344,7 @@ class Session:
             config=resolved(record.recipe),
             data=_data_facts(run),
             samples=tuple(_samples(run)),
+            judging=run.judging(),
         )
 
 
@@ -386,6 +393,7 @@ def _joined(one: RecipeResult, other: RecipeResult) -> RecipeResult:
         from_store=one.from_store and other.from_store,
         samples=one.samples or other.samples,
         integrity=_joined_checks(one.integrity, other.integrity),
+        judging=joined_judging(one.judging, other.judging),
         problem="\n".join(problems) or None,
     )
 

@@ -17,6 +17,7 @@ from harness.report import (
     gates_table,
     headline,
     integrity_in_words,
+    judging_in_words,
     recipe_headline,
     report_html,
     report_json,
@@ -88,6 +89,9 @@ def print_summary(
         if not all(check.passed for check in recipe.integrity):
             reporter.write_line("")
             reporter.write_line(f"{recipe.name}: integrity of the adapter: {integrity_in_words(recipe)}", yellow=True)
+        if recipe.judging is not None:
+            reporter.write_line("")
+            reporter.write_line(f"{recipe.name}: judge {judging_in_words(recipe)}")
         if recipe.problem:
             reporter.write_line("")
             reporter.write_line(f"{recipe.name}: {recipe.problem}", yellow=True)

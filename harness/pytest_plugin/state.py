@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 import pytest
 
 from harness.errors import HarnessError, TrainingInterrupted
-from harness.pytest_plugin.options import device_of, folder_of, inconclusive_of
+from harness.pytest_plugin.options import device_of, folder_of, inconclusive_of, judge_settings_of
 from harness.records import Outcome
 
 if TYPE_CHECKING:
@@ -69,20 +69,22 @@ class State:
         from harness.pytest_plugin.progress import progress_for
 
         if self.planning:
-            return PlanningSession(self.places)
+            return PlanningSession(self.places, judge_settings=judge_settings_of(self.config))
         return Session(
             self.places,
             device=device_of(self.config),
             allow_training=not self.config.getoption("harness_no_train"),
             progress=progress_for(self.config),
+            judge_settings=judge_settings_of(self.config),
         )
 
     def check_options(self) -> None:
-        """UsageError for a --harness-recipe that matches nothing, and for a --harness-inconclusive that is none.
+        """UsageError for a --harness-recipe that matches nothing, a --harness-inconclusive that is none, a wrong judge.
 
         Raised here, it is one clean line and exit status 4.
         """
         inconclusive_of(self.config)
+        judge_settings_of(self.config)
         wanted = self.config.getoption("harness_recipe")
         if not wanted:
             return

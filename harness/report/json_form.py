@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any
 
 from harness.errors import ReportError
@@ -19,6 +20,7 @@ from harness.records import (
     Drivers,
     GateResult,
     IntegrityCheck,
+    JudgingSummary,
     MeasureResult,
     Outcome,
     RecipeResult,
@@ -46,6 +48,8 @@ _LONGEST_INTEGER = 4096
 
 # A kind checks a value found at a place and gives it back in plain form.
 _Kind = Callable[[object, str], Any]
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def report_json(run: Run) -> str:
@@ -243,7 +247,9 @@ def _free_map(value: object, where: str) -> dict[str, Any]:
     return {key: _free(value[key], _under(where, key)) for key in sorted(value)}
 
 
-def _object(fields: Mapping[str, _Kind]) -> _Kind:
+def _object(fields: Mapping[str, _Kind], missing: Mapping[str, Any] = _NOTHING) -> _Kind:
+    """missing: what a key counts as that reports did not have when they were first written."""
+
     def check(value: object, where: str) -> dict[str, Any]:
         if not isinstance(value, Mapping):
             raise _wrong(where, "an object", value)
@@ -253,9 +259,10 @@ def _object(fields: Mapping[str, _Kind]) -> _Kind:
                 hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(fields)}"
                 raise ReportError(f"report.json: {_place(where)} has an unknown key {_shown(key)}; {hint}")
         for key in fields:
-            if key not in value:
+            if key not in value and key not in missing:
                 raise ReportError(f"report.json: {_place(where)} has no {key}; use a report as the harness wrote it")
-        return {key: kind(value[key], _under(where, key)) for key, kind in fields.items()}
+        found = {**missing, **value}
+        return {key: kind(found[key], _under(where, key)) for key, kind in fields.items()}
 
     return check
 
@@ -350,6 +357,22 @@ _TRAINING: dict[str, _Kind] = {
     "validation_loss": _array(_step),
 }
 
+_JUDGING: dict[str, _Kind] = {
+    "judges": _array(_text),
+    "graded": _whole,
+    "from_cache": _whole,
+    "unscored": _whole,
+    "calls": _whole,
+    "unknown_calls": _whole,
+    "input_tokens": _whole,
+    "cache_write_tokens": _whole,
+    "cache_read_tokens": _whole,
+    "output_tokens": _whole,
+    "cost_usd": _optional(_number),
+    "budget_usd": _optional(_number),
+    "prices_as_of": _text,
+}
+
 _RECIPE: dict[str, _Kind] = {
     "name": _text,
     "description": _text,
@@ -365,7 +388,11 @@ _RECIPE: dict[str, _Kind] = {
     "samples": _array(_free_map),
     "config": _free_map,
     "data": _free_map,
+    "judging": _optional(_object(_JUDGING)),
 }
+
+# Keys that came later.
+_LATER_IN_RECIPE: Mapping[str, Any] = {"judging": None}
 
 _TOP: dict[str, _Kind] = {
     "schema_version": _version,
@@ -374,7 +401,7 @@ _TOP: dict[str, _Kind] = {
     "started_at": _text,
     "duration_seconds": _number,
     "problems": _array(_text),
-    "recipes": _array(_object(_RECIPE)),
+    "recipes": _array(_object(_RECIPE, _LATER_IN_RECIPE)),
     "provenance": _free_map,
 }
 
@@ -394,6 +421,7 @@ def _recipe_form(recipe: RecipeResult) -> dict[str, Any]:
         "integrity": [_fields(check, _CHECK) for check in recipe.integrity],
         "measures": [_fields(measure, _MEASURE) for measure in recipe.measures],
         "training": None if recipe.training is None else _fields(recipe.training, _TRAINING),
+        "judging": None if recipe.judging is None else _fields(recipe.judging, _JUDGING),
     }
 
 
@@ -422,6 +450,7 @@ def _recipe_from(form: dict[str, Any]) -> RecipeResult:
             "measures": tuple(MeasureResult(**measure) for measure in form["measures"]),
             "training": None if form["training"] is None else _training_from(form["training"]),
             "samples": tuple(form["samples"]),
+            "judging": None if form["judging"] is None else _judging_from(form["judging"]),
         }
     )
 
@@ -449,3 +478,7 @@ def _drivers_from(form: dict[str, Any]) -> Drivers:
 def _training_from(form: dict[str, Any]) -> TrainingSummary:
     series = {name: tuple((step, loss) for step, loss in form[name]) for name in ("loss", "validation_loss")}
     return TrainingSummary(**{**form, **series})
+
+
+def _judging_from(form: dict[str, Any]) -> JudgingSummary:
+    return JudgingSummary(**{**form, "judges": tuple(form["judges"])})

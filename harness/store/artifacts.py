@@ -1,16 +1,18 @@
 """A folder of adapters and evaluation results, safe against interruption and against two runs at once.
 
     <root>/adapters/<fingerprint>/      safetensors, tokenizer, training_log.jsonl, manifest.json (written last)
-    <root>/results/<kind>/<key>.json    outputs, choices, capability items, judge grades
+    <root>/results/<kind>/<key>.json    outputs, choices, capability items
+    <root>/grades.sqlite                judge grades, and batches that have not ended; see harness.store.grades
     <root>/tmp/                         work in progress; swept when its owner is gone
 
-Everything is written under a temporary name and renamed, so a name that exists is complete.
+Everything but the SQLite file is written under a temporary name and renamed, so a name that exists is complete.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import os
@@ -20,11 +22,14 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
 from harness.errors import StoreError
+
+if TYPE_CHECKING:
+    from harness.store.grades import GradeStore
 
 __all__ = ["Adapter", "Store", "content_key"]
 
@@ -53,6 +58,13 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+
+    @functools.cached_property
+    def grades(self) -> GradeStore:
+        """What judges graded."""
+        from harness.store.grades import GradeStore
+
+        return GradeStore(self.root / "grades.sqlite")
 
     def adapter(self, fingerprint: str) -> Adapter | None:
         """The adapter with this fingerprint, or None if there is none that is whole.

@@ -242,7 +242,7 @@ def test_a_thinking_block_may_come_first() -> None:
 
 
 def test_truncated_json_is_ungraded() -> None:
-    assert problem(ok(message('{"rationale": "Fine", "gra'))) == "the judge's grades are not JSON"
+    assert problem(ok(message('{"rationale": "Fine", "gra'))) == "what the judge wrote is not JSON"
     body = graded(GRADES).body[:-30]
     assert problem(Reply(body, headers={"content-type": "application/json"})) == "the judge's reply is not JSON"
 
@@ -252,7 +252,7 @@ def test_a_reply_that_is_no_message_is_ungraded() -> None:
     assert problem(ok([])) == "the judge's reply is not a message"
     html = Reply(b"<html>Welcome</html>", headers={"content-type": "text/html"})
     assert problem(html) == "the judge's reply is not JSON"
-    assert problem(ok(message(None))) == "the judge's grades are not JSON"
+    assert problem(ok(message(None))) == "what the judge wrote is not JSON"
 
 
 @pytest.mark.parametrize("bad", [0, 6, 4.5, "4", True, None, [4]])
@@ -295,8 +295,7 @@ def test_the_address_is_never_taken_from_the_environment(monkeypatch: pytest.Mon
         monkeypatch.setenv("ANTHROPIC_BASE_URL", ambient.url)
         AnthropicJudge(RUBRIC, KEY, base_url=configured.url).grade([ITEM])
         default = AnthropicJudge(RUBRIC, KEY)
-        default._connect()
-        assert str(default._client.base_url).startswith("https://api.anthropic.com")
+        assert str(default._api.client().base_url).startswith("https://api.anthropic.com")
     assert len(configured.requests) == 1
     assert ambient.requests == []
 

@@ -15,6 +15,7 @@ from report_runs import (
     corrected,
     failing,
     gates,
+    judged,
     measure,
     named,
     recipe,
@@ -28,6 +29,7 @@ from harness.errors import ReportError
 from harness.records import (
     Drivers,
     IntegrityCheck,
+    JudgingSummary,
     MeasureResult,
     Outcome,
     RecipeResult,
@@ -58,6 +60,7 @@ def plain(value: Run) -> dict[str, Any]:
         corrected(),
         sound(),
         unsound(),
+        judged(),
         run(outcome=Outcome.INCOMPLETE, recipes=()),
     ],
 )
@@ -67,6 +70,12 @@ def test_a_report_reads_back_as_the_same_run_and_meets_the_schema(example: Run) 
     assert read_report(text) == example
     assert report_json(read_report(text)) == text
     assert list(Draft202012Validator(SCHEMA).iter_errors(json.loads(text))) == []
+
+
+def test_a_report_from_before_judging_was_recorded_is_read() -> None:
+    report = plain(run())
+    del report["recipes"][0]["judging"]
+    assert read_report(json.dumps(report)) == run()
 
 
 def test_random_runs_read_back_as_the_same_run() -> None:
@@ -129,6 +138,7 @@ def test_whole_numbers_where_a_float_is_declared_become_floats() -> None:
         (TermCount, form._TERM),
         (IntegrityCheck, form._CHECK),
         (TrainingSummary, form._TRAINING),
+        (JudgingSummary, form._JUDGING),
         (RecipeResult, form._RECIPE),
         (Run, form._TOP),
     ],
@@ -145,6 +155,7 @@ def test_the_form_has_every_field_of_the_records(record: type, declared: dict[st
         (("gate",), form._GATE),
         (("measure",), form._MEASURE),
         (("training",), form._TRAINING),
+        (("judging",), form._JUDGING),
         (("drivers",), form._DRIVERS),
         (("slice_share",), form._SLICE),
         (("term",), form._TERM),
