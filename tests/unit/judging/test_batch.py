@@ -194,7 +194,9 @@ def test_a_batch_costs_half_and_is_reserved_before_it_is_sent(grades: GradeStore
     api = Batches(by_response)
     with MessagesServer(api) as server:
         account = Account(price, Budget(0.05), Meter(), batch=True)
-        found = batch_judge(server, grades, account=account).grade([JudgeItem(f"p{n}", "Q", "R", f"1{n}") for n in range(5)])
+        found = batch_judge(server, grades, account=account).grade(
+            [JudgeItem(f"p{n}", "Q", "R", f"1{n}") for n in range(5)]
+        )
     # 4,096 tokens out at half of $10 are $0.0205, and some input: two calls fit, three do not.
     assert [len(ids) for ids in api.created] == [2]
     said = "the judge's budget of $0.05 does not allow another call (spent $0.0000)"

@@ -35,7 +35,9 @@ def test_a_dated_snapshot_costs_what_its_model_does_and_own_prices_come_first() 
 
 
 def test_a_cost_counts_each_kind_of_token() -> None:
-    usage = Usage(input_tokens=1_000_000, cache_write_tokens=1_000_000, cache_read_tokens=1_000_000, output_tokens=500_000)
+    usage = Usage(
+        input_tokens=1_000_000, cache_write_tokens=1_000_000, cache_read_tokens=1_000_000, output_tokens=500_000
+    )
     # 2 for the input, 2.5 for writing the cache, 0.2 for reading it, 5 for the output.
     assert PRICE.cost(usage) == pytest.approx(9.7)
     assert PRICE.cost(usage, batch=True) == pytest.approx(4.85)

@@ -80,7 +80,10 @@ def test_the_note_says_how_far_the_judges_agree() -> None:
     [
         ([], "a panel needs two or more judges that differ, got none"),
         ([Fixed("a", 1, 1)], "a panel needs two or more judges that differ, got a"),
-        ([Fixed("a", 1, 1), Fixed("b", 1, 1), Fixed("a", 2, 2)], "a panel needs two or more judges that differ, got a, b, a"),
+        (
+            [Fixed("a", 1, 1), Fixed("b", 1, 1), Fixed("a", 2, 2)],
+            "a panel needs two or more judges that differ, got a, b, a",
+        ),
         (
             [Fixed("a", 1, 1), StandInJudge()],
             "the judge stand-in cannot sit in a panel: it does not grade correctness, brevity",

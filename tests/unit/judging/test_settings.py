@@ -64,7 +64,11 @@ def test_everything_can_be_said() -> None:
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("judge", "claude", "judge must be among anthropic, batch, stand-in, got 'claude'; several are separated by commas"),
+        (
+            "judge",
+            "claude",
+            "judge must be among anthropic, batch, stand-in, got 'claude'; several are separated by commas",
+        ),
         ("judge", "stand-in:x", "judge: the stand-in takes no model, got 'stand-in:x'"),
         ("judge", "batch, batch", "judge names one twice: 'batch, batch'; a panel needs judges that differ"),
         ("judge_budget", "five", "judge_budget must be a number of at least 0, got 'five'"),

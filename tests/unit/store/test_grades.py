@@ -120,7 +120,9 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "grades.sqlite").mkdir()
-    with pytest.raises(StoreError, match=r"grades\.sqlite: cannot be used \(unable to open database file\)\. Make room"):
+    with pytest.raises(
+        StoreError, match=r"grades\.sqlite: cannot be used \(unable to open database file\)\. Make room"
+    ):
         GradeStore(tmp_path / "grades.sqlite").put("a", VALUE)
 
 
@@ -165,7 +167,9 @@ def test_processes_write_at_once_and_one_that_is_killed_loses_nothing_it_had_kep
     root = Path(__file__).parents[3]
     command = [sys.executable, "-c", WRITER, str(file)]
     writers = [
-        subprocess.Popen([*command, name], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(root)})
+        subprocess.Popen(
+            [*command, name], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(root)}
+        )
         for name in ("x", "y", "z")
     ]
     kept: dict[str, int] = {}
