@@ -21,5 +21,6 @@ def _closed_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reaches a hub or a paid judge, whatever the developer's shell has set."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     names = ("ANTHROPIC_API_KEY", "HARNESS_STORE", "HARNESS_REPORT_DIR", "HARNESS_DEVICE", "HARNESS_INCONCLUSIVE")
+    names += ("HARNESS_JUDGE", "HARNESS_JUDGE_MODEL", "HARNESS_JUDGE_BUDGET")
     for name in names:
         monkeypatch.delenv(name, raising=False)

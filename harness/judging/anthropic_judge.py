@@ -139,7 +139,7 @@ class AnthropicJudge:
         try:
             grade = self._form.grade(item.id, self._reply(item.id, question, stop, suite_ends))
         except CallProblem as problem:
-            return Grade(item.id, None, problem=self._api.clean(str(problem)))
+            return Grade(item.id, None, problem=self._api.said(problem))
         return replace(grade, rationale=self._api.clean(grade.rationale))
 
     def _reply(self, item_id: str, question: Question, stop: Stop, suite_ends: float) -> object:

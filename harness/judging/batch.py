@@ -167,7 +167,7 @@ class BatchJudge:
             except CallProblem as problem:
                 for request in requests:
                     self._account.settle(most[request], None, billed=problem.billed, sent=problem.billed)
-                yield from self._ungraded(requests, self._api.clean(str(problem)), items, waiting)
+                yield from self._ungraded(requests, self._api.said(problem), items, waiting)
                 continue
             self._batches.keep_batch(batch, requests)
             self._progress.message(f"judge {self.model}: batch {batch} sent, {len(requests)} answers")
@@ -185,7 +185,7 @@ class BatchJudge:
         except CallProblem as problem:
             for most in batch.most.values():
                 self._account.settle(most, None)  # the batch goes on, and what it costs is not known
-            yield from self._ungraded(batch.requests, self._api.clean(str(problem)), items, waiting)
+            yield from self._ungraded(batch.requests, self._api.said(problem), items, waiting)
             if isinstance(problem, Hopeless) and problem.status == 404:
                 self._batches.end_batch(batch.id)
             return
@@ -195,7 +195,7 @@ class BatchJudge:
             try:
                 grade = self._read(request, found)
             except Unusable as problem:
-                yield from self._ungraded([request], self._api.clean(str(problem)), items, waiting)
+                yield from self._ungraded([request], self._api.said(problem), items, waiting)
                 continue
             for position in waiting.pop(request):
                 yield position, replace(grade, id=items[position].id, rationale=self._api.clean(grade.rationale))
@@ -234,7 +234,7 @@ class BatchJudge:
             case "canceled":
                 raise Unusable("the batch was canceled before the judge came to it")
             case other:
-                raise Unusable(f"the batch has a result of the type {other!r} for it"[:200])
+                raise Unusable(f"the batch has a result of the type {other!r} for it")
 
     # Requests to the API
 
@@ -329,9 +329,9 @@ class BatchJudge:
 
 
 def _error_type(result: Mapping[str, Any]) -> str:
-    """What kind of error a result has, and the server's words for it, short."""
+    """What kind of error a result has, and the server's words for it."""
     outer = result.get("error")
     error = outer.get("error") if isinstance(outer, Mapping) else None
     kind, said = (error.get("type"), error.get("message")) if isinstance(error, Mapping) else (None, None)
-    text = " ".join(str(said).split())[:200] if said else ""
+    text = " ".join(str(said).split()) if said else ""
     return f"{kind or 'an error'}{f': {text}' if text else ''}"

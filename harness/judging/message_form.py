@@ -64,13 +64,13 @@ def _check_ending(reply: Mapping[str, Any], wanted: str, max_tokens: int) -> Non
     if reason == "refusal":
         details = reply.get("stop_details")
         category = details.get("category") if isinstance(details, dict) else None
-        raise Unusable(f"the judge refused to grade it{f' ({category})' if category else ''}"[:200])
+        raise Unusable(f"the judge refused to grade it{f' ({category})' if category else ''}")
     if reason == "max_tokens":
         raise Unusable(f"the judge's reply was cut off at {max_tokens} tokens")
     if reason != "end_turn":
-        raise Unusable(f"the judge's reply ended with stop_reason {reason!r}, not 'end_turn'"[:200])
+        raise Unusable(f"the judge's reply ended with stop_reason {reason!r}, not 'end_turn'")
     if not isinstance(model, str) or not re.fullmatch(re.escape(wanted) + r"(-\d{8})?", model):
-        raise Unusable(f"the reply is by the model {model!r}, not {wanted!r}"[:200])
+        raise Unusable(f"the reply is by the model {model!r}, not {wanted!r}")
 
 
 class GradeForm:
@@ -99,7 +99,7 @@ class GradeForm:
             raise Unusable(f"the judge's reply has not exactly the grades {', '.join(self.criteria)}")
         for criterion, grade in grades.items():
             if isinstance(grade, bool) or grade not in GRADES:
-                raise Unusable(f"the judge's grade of {criterion} is {grade!r}, not 1, 2, 3, 4 or 5"[:200])
+                raise Unusable(f"the judge's grade of {criterion} is {grade!r}, not 1, 2, 3, 4 or 5")
         criteria = {name: float(grades[name]) for name in self.criteria}
         rationale = graded.get("rationale")
         return Grade(

@@ -29,6 +29,7 @@ __all__ = [
 DEFAULT_BASE_URL = "https://api.anthropic.com"
 
 _LONGEST_WAIT = 30.0
+_LONGEST_REASON = 400  # characters
 _REFUSED_FOR_ALL = frozenset({401, 402, 403, 404})  # the next item would meet the same
 _TRANSPORTS = frozenset({"httpx", "httpx2", "httpcore", "httpcore2"})
 _THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -125,6 +126,11 @@ class MessagesApi:
     def clean(self, text: str) -> str:
         """`text` without the key, should a server quote it."""
         return text.replace(str(self._key), "<secret>")
+
+    def said(self, problem: CallProblem) -> str:
+        """Why an item has no grade: short, and without the key; in this order, or half of it could be left."""
+        text = self.clean(str(problem))
+        return text if len(text) <= _LONGEST_REASON else f"{text[: _LONGEST_REASON - 1]}…"
 
     @contextlib.contextmanager
     def problems(self, late: str) -> Iterator[None]:

@@ -82,7 +82,8 @@ def test_everything_can_be_said() -> None:
         (
             "judge_prices",
             "my-model 1",
-            "judge_prices must have lines such as `my-model 0.50 2.00`, USD per million tokens in and out, got 'my-model 1'",
+            "judge_prices must have lines such as `my-model 0.50 2.00`, USD per million tokens in and out, "
+            "got 'my-model 1'",
         ),
         (
             "judge_prices",
