@@ -41,9 +41,11 @@ def configured_judges(
     meter: Meter | None = None,
     batches: OpenBatches | None = None,
     progress: Progress | None = None,
+    asked: bool = True,
 ) -> tuple[Judge, ...]:
     """The judges of the settings, one or more, in order. batches: needed for the judge `batch`.
 
+    asked: False for judges of which only earlier grades are looked up; they need no key.
     Raises JudgeError where a judge needs a key that is not set, where its address would show the key, and where there
     is a budget and a model's price is not known.
     """
@@ -54,14 +56,14 @@ def configured_judges(
     choices = settings.judges or (JudgeChoice(default),)
     if key and any(choice.kind != "stand-in" for choice in choices) and not is_private(base_url):
         raise JudgeError(
-            f"judge_base_url: the API key would go to {base_url} without encryption; use https, or unset {KEY}"
+            f"harness_judge_base_url: the API key would go to {base_url} without encryption; use https, or unset {KEY}"
         )
     judges: list[Judge] = []
     for choice in choices:
         if choice.kind == "stand-in":
             judges.append(StandInJudge())
             continue
-        if not key and not settings.base_url:
+        if asked and not key and not settings.base_url:
             raise JudgeError(f"the judge {choice.kind} needs a key: set {KEY}, or choose the judge stand-in")
         model = choice.model or settings.model or DEFAULT_MODEL
         account = Account(_price(model, settings), budget, meter, batch=choice.kind == "batch")
@@ -104,7 +106,8 @@ def _price(model: str, settings: JudgeSettings) -> Price | None:
     price = price_of(model, settings.prices)
     if price is None and settings.budget_usd is not None:
         raise JudgeError(
-            f"judge_budget is set, and the price of the model {model!r} is not known; the list of {prices_as_of()} has "
-            f"{', '.join(known_models())}. Add it to judge_prices, as `{model} INPUT OUTPUT`, or take the budget away."
+            f"harness_judge_budget is set, and the price of the model {model!r} is not known; the list of "
+            f"{prices_as_of()} has {', '.join(known_models())}. Add it to harness_judge_prices, as "
+            f"`{model} INPUT OUTPUT`, or take the budget away."
         )
     return price

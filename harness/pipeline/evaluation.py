@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from harness.data import check_splits, few_shot_examples, file_digest, read_split
 from harness.engine.base_models import BaseModel, resolve_base
@@ -83,6 +83,9 @@ class RecipeRun:
 
     A model is loaded only for what the store does not know. `close` gives its memory back.
     """
+
+    asks_judges: ClassVar[bool] = True
+    """Whether judges are asked, or only their earlier grades looked up."""
 
     def __init__(
         self,
@@ -452,6 +455,7 @@ class RecipeRun:
                 meter=self._meter,
                 batches=self.store.grades,
                 progress=self.progress,
+                asked=self.asks_judges,
             )
         ]
         return self._judged(judges[0] if len(judges) == 1 else Panel(judges, rubric, self.judge_settings.panel))

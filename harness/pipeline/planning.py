@@ -40,6 +40,8 @@ _UNKNOWN = (_NotStored, AdapterMissing, BaseModelError)
 class PlanningRun(RecipeRun):
     """A recipe's run that trains, loads and asks nothing, and keeps nothing."""
 
+    asks_judges: ClassVar[bool] = False
+
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **{**options, "allow_training": False})
         self._blank: set[tuple[str, str]] = set()

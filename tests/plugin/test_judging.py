@@ -86,7 +86,7 @@ def test_a_judged_gate_says_what_it_took_and_the_second_run_asks_nothing(
 
 
 def test_a_budget_that_is_reached_makes_the_gate_incomplete(project: Path, pytester: pytest.Pytester) -> None:
-    # Each call costs 0.02 USD and can cost at most 0.041 for its reply and some 0.01 for its prompt: a fourth does not fit.
+    # A call costs 0.02 USD, and at most 0.041 for its reply and some 0.01 for its prompt: a fourth does not fit.
     usage = {"input_tokens": 10, "output_tokens": 2_000}
     with MessagesServer([graded({"short": 4}, usage=usage)]) as server:
         result = run(pytester, server, "--harness-judge-budget=0.10", judge_concurrency="1")
@@ -194,6 +194,6 @@ def test_a_budget_for_a_model_without_a_price_is_an_error(project: Path, pyteste
         result = run(pytester, server, "--harness-judge-budget=1", "--harness-judge-model=qwen")
         assert server.requests == []
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    assert "judge_budget is set, and the price of the model 'qwen' is not known" in result.stdout.str()
+    assert "harness_judge_budget is set, and the price of the model 'qwen' is not known" in result.stdout.str()
     (problem,) = [report(project)["problem"]]
     assert "the price of the model 'qwen' is not known" in problem

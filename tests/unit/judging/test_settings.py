@@ -138,8 +138,8 @@ def test_a_server_of_ones_own_needs_no_key_and_is_named() -> None:
         (
             {"judge_base_url": "http://example.org"},
             KEY,
-            "judge_base_url: the API key would go to http://example.org without encryption; use https, or unset "
-            "ANTHROPIC_API_KEY",
+            "harness_judge_base_url: the API key would go to http://example.org without encryption; use https, or "
+            "unset ANTHROPIC_API_KEY",
         ),
         (
             {"judge_base_url": "ftp://example.org"},
@@ -164,9 +164,9 @@ def test_a_server_of_ones_own_needs_no_key_and_is_named() -> None:
         (
             {"judge_budget": "1", "judge_model": "qwen"},
             KEY,
-            "judge_budget is set, and the price of the model 'qwen' is not known; the list of 2026-11-23 has "
-            "claude-haiku-5-5, claude-opus-5-5, claude-sonnet-4-6, claude-sonnet-5-5. Add it to judge_prices, as "
-            "`qwen INPUT OUTPUT`, or take the budget away.",
+            "harness_judge_budget is set, and the price of the model 'qwen' is not known; the list of 2026-11-23 has "
+            "claude-haiku-5-5, claude-opus-5-5, claude-sonnet-4-6, claude-sonnet-5-5. Add it to "
+            "harness_judge_prices, as `qwen INPUT OUTPUT`, or take the budget away.",
         ),
     ],
 )
@@ -174,6 +174,11 @@ def test_a_judge_that_cannot_be_had_is_refused(texts: dict[str, str], env: dict[
     with pytest.raises(JudgeError) as caught:
         judges(texts, env)
     assert str(caught.value) == said
+
+
+def test_a_judge_that_is_not_asked_needs_no_key() -> None:
+    (judge,) = configured_judges(RUBRIC, read_settings({"judge": "anthropic"}), {}, asked=False)
+    assert judge.name == judge_from_environment(RUBRIC, KEY).name
 
 
 def test_a_price_of_ones_own_allows_a_budget() -> None:

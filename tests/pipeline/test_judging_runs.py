@@ -235,7 +235,7 @@ def test_a_run_that_was_killed_asks_only_for_what_is_missing(tmp_path: Path) -> 
         reply = healthy(request)
         return Reply(reply.body, headers=reply.headers, delay=0.05)
 
-    root = Path(__file__).parents[3]
+    root = Path(__file__).parents[2]
     path = [str(Path(__file__).parent), str(root / "tests" / "unit" / "judging"), str(root)]
     with MessagesServer(slow) as server:
         program = PROGRAM.format(path=path, url=server.url, root=str(tmp_path))
