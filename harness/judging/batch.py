@@ -53,11 +53,15 @@ class OpenBatches(Protocol):
 
 
 class _Sent(NamedTuple):
-    """A batch under way. most: request -> USD reserved for it in this run; empty where another run sent it."""
+    """A batch under way. most: request -> USD reserved for it in this run; empty where another run sent it.
+
+    rest: requests of it that nobody asks for now.
+    """
 
     id: str
     requests: frozenset[str]
     most: Mapping[str, float]
+    rest: frozenset[str] = frozenset()
 
 
 class BatchJudge:
@@ -117,16 +121,13 @@ class BatchJudge:
         for position, item in enumerate(items):
             waiting.setdefault(self._request_id(item), []).append(position)
         try:
-            sent = [
-                _Sent(batch, frozenset(waiting.keys() & set(requests)), {})
-                for batch, requests in self._batches.open_batches()
-            ]
-            for batch in (batch for batch in sent if batch.requests):
-                self._progress.message(
-                    f"judge {self.model}: going on with batch {batch.id}, "
-                    f"{len(batch.requests)} of {len(waiting)} answers"
-                )
-                yield from self._graded(batch, items, waiting, ends)
+            for batch, requests in self._batches.open_batches():
+                wanted = frozenset(waiting.keys() & set(requests))
+                if wanted:
+                    count = f"{len(wanted)} of {len(waiting)} answers"
+                    self._progress.message(f"judge {self.model}: going on with batch {batch}, {count}")
+                    rest = frozenset(set(requests) - wanted)
+                    yield from self._graded(_Sent(batch, wanted, {}, rest), items, waiting, ends)
             if waiting:
                 yield from self._sent_and_graded(items, waiting, ends)
         finally:
@@ -199,7 +200,10 @@ class BatchJudge:
                 continue
             for position in waiting.pop(request):
                 yield position, replace(grade, id=items[position].id, rationale=self._api.clean(grade.rationale))
-        self._batches.end_batch(batch.id)
+        if batch.rest:
+            self._batches.keep_batch(batch.id, batch.rest)
+        else:
+            self._batches.end_batch(batch.id)
 
     @staticmethod
     def _ungraded(

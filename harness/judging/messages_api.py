@@ -104,8 +104,8 @@ class MessagesApi:
 
     @property
     def place(self) -> str:
-        """The server's host and port, or "" where it is Anthropic's."""
-        return "" if self.base_url == DEFAULT_BASE_URL else urlsplit(self.base_url).netloc
+        """The server's host, port and path, or "" where it is Anthropic's."""
+        return "" if self.base_url == DEFAULT_BASE_URL else self.base_url.partition("://")[2]
 
     def __repr__(self) -> str:
         return f"<MessagesApi {self.base_url}>"

@@ -26,6 +26,7 @@ __all__ = ["GradeStore"]
 T = TypeVar("T")
 
 _BUSY_SECONDS = 30.0
+_RESULTS_KEPT = 29 * 86_400.0  # seconds that the API keeps a batch's results
 _AT_ONCE = 500  # keys in one question; SQLite's limit of variables
 _TABLES = """
 CREATE TABLE IF NOT EXISTS grades (key TEXT PRIMARY KEY, value TEXT NOT NULL, digest TEXT NOT NULL) WITHOUT ROWID;
@@ -77,10 +78,11 @@ class GradeStore:
         self._do(lambda c: c.execute("INSERT OR REPLACE INTO grades VALUES (?, ?, ?)", row))
 
     def open_batches(self) -> list[tuple[str, Collection[str]]]:
-        """Each batch's id and its requests, the oldest first."""
+        """Each batch's id and its requests, the oldest first; none whose results are no longer to be had."""
         if not self._exists():
             return []
-        rows = self._do(lambda c: c.execute("SELECT id, requests FROM batches ORDER BY begun").fetchall())
+        question = "SELECT id, requests FROM batches WHERE begun > ? ORDER BY begun"
+        rows = self._do(lambda c: c.execute(question, (time.time() - _RESULTS_KEPT,)).fetchall())
         found: list[tuple[str, Collection[str]]] = []
         for batch, text in rows:
             with contextlib.suppress(TypeError, ValueError):

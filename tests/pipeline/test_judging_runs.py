@@ -33,7 +33,7 @@ RUBRIC = Rubric.model_validate(
     }
 )
 ITEMS = [JudgeItem(f"q{n}", "Q", "R", f"{n}") for n in range(12)]
-DEADLINE = 1.0
+DEADLINE = 2.0
 
 
 def response_in(request: Request) -> str:
@@ -77,7 +77,7 @@ LASTING = {
     "429, retry-after 3600": status(429, retry_after="3600"),
     "500": status(500),
     "529 storm": status(529, "overloaded_error"),
-    "hang": Reply(b"", delay=2.5),
+    "hang": Reply(b"", delay=3.5),
     "dropped before the reply": Reply(b"", dropped=True),
     "dropped in the reply": Reply(ok(message(TEXT)).body, headers=HEADERS, missing=30),
     "truncated JSON": Reply(ok(message(TEXT)).body[:-30], headers=HEADERS),
@@ -192,15 +192,15 @@ def test_all_answers_together_have_a_deadline_too(tmp_path: Path) -> None:
         return Reply(reply.body, headers=reply.headers, delay=0.3)
 
     with MessagesServer(slow) as server:
-        judge = stored(server, Store(tmp_path), concurrency=2, suite_seconds=1.0)
+        judge = stored(server, Store(tmp_path), concurrency=2, suite_seconds=1.5)
         judge._judge._api.client()  # type: ignore[attr-defined]
         started = time.monotonic()
         found = judge.grade(ITEMS)
-        assert time.monotonic() - started < 6.0
+        assert time.monotonic() - started < 6.5
     done = [grade for grade in found if grade.score is not None]
-    assert 2 <= len(done) < 12
+    assert 1 <= len(done) < 12
     late = {grade.problem for grade in found if grade.score is None}
-    assert "the judging took longer than 1 s" in late or "the judge did not answer within 1 s" in late
+    assert "the judging took longer than 1.5 s" in late
 
 
 def test_calls_a_minute_are_limited(tmp_path: Path) -> None:

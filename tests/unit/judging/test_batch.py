@@ -163,6 +163,17 @@ def test_a_batch_that_takes_too_long_is_found_again_by_the_next_run(grades: Grad
     assert [len(ids) for ids in api.created] == [5, 1], "the second batch has only what is new"
 
 
+def test_results_that_nobody_asked_for_yet_are_not_lost(grades: GradeStore) -> None:
+    api = Batches(by_response, polls=1_000)
+    with MessagesServer(api) as server:
+        batch_judge(server, grades, suite_seconds=0.2).grade(ITEMS)
+        api._polls = 0
+        assert [g.score for g in batch_judge(server, grades).grade(ITEMS[:2])] == [1.0, 2.0]
+        assert [g.score for g in batch_judge(server, grades).grade(ITEMS[2:])] == [3.0, 4.0, 5.0]
+    assert len(api.created) == 1
+    assert grades.open_batches() == []
+
+
 def test_a_batch_that_is_gone_is_forgotten(grades: GradeStore) -> None:
     api = Batches(by_response)
     with MessagesServer(api) as server:

@@ -134,6 +134,10 @@ def test_batches_are_kept_until_they_end(file: Path) -> None:
     assert GradeStore(file).open_batches() == [("one", {"a", "b"}), ("two", {"c"})]
     grades.end_batch("one")
     assert GradeStore(file).open_batches() == [("two", {"c"})]
+    with sqlite3.connect(file) as connection:
+        connection.execute("UPDATE batches SET begun = begun - 30 * 86400")
+    connection.close()
+    assert GradeStore(file).open_batches() == [], "its results are no longer kept"
 
 
 def test_threads_write_at_the_same_time(file: Path) -> None:
