@@ -44,6 +44,10 @@ class Account:
         tokens = len(json.dumps(params, ensure_ascii=False).encode("utf-8", "surrogatepass")) + _ADDED_TOKENS
         return self._price.most(tokens, params["max_tokens"], batch=self._batch)
 
+    def asks(self, judge: str) -> None:
+        """This judge is about to be asked."""
+        self._meter.count(judge)
+
     def reserve(self, most: float, ends: float) -> bool:
         """As Budget.reserve."""
         return self._budget.reserve(most, ends=ends)

@@ -95,7 +95,7 @@ class AnthropicJudge:
     def arriving(self, items: Sequence[Answer], /) -> Iterator[tuple[int, Grade]]:
         """Each item's position and Grade, once, as the replies come in."""
         questions = [self._form.question(item) for item in items]
-        return self._side_by_side(self._grade, items, questions, "to grade")
+        return self._side_by_side(self._grade, items, questions, "answer to grade")
 
     def _side_by_side(
         self,
@@ -107,9 +107,10 @@ class AnthropicJudge:
         """Each item's position and what judge_one gives for it and its question, as the replies come in."""
         if not items:
             return
-        count = "1 answer" if len(items) == 1 else f"{len(items):,} answers"
+        count = f"1 {what}" if len(items) == 1 else f"{len(items):,} {what.replace(' ', 's ', 1)}"
         estimate = self._account.estimate([self._params(question) for question in questions])
-        self._progress.message(f"judge {self.model}: {count} {what}, {estimate}")
+        self._progress.message(f"judge {self.model}: {count}, {estimate}")
+        self._account.asks(self.name)
         self._api.client()
         stop = Stop()
         begun = time.monotonic()

@@ -115,6 +115,7 @@ class BatchJudge:
         """Each item's position and Grade, once, batch by batch."""
         if not items:
             return
+        self._account.asks(self.name)
         begun = time.monotonic()
         ends = begun + self._suite_left
         waiting: dict[str, list[int]] = {}
