@@ -10,14 +10,28 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from harness.data import check_splits, few_shot_examples, file_digest, read_split
 from harness.engine.base_models import BaseModel, resolve_base
 from harness.engine.integrity import check_attached, check_training, not_attached, probes
 from harness.engine.task_files import find_task
 from harness.errors import AdapterMissing, CapabilityError, DataError, GateError, HarnessError, ScoringError
-from harness.judging import ATTACKS, PairwiseJudge, judge_from_environment, load_rubric
+from harness.judging import (
+    ATTACKS,
+    ArrivingJudge,
+    ArrivingPairwiseJudge,
+    Budget,
+    Judge,
+    JudgeSettings,
+    Meter,
+    PairwiseJudge,
+    Panel,
+    Rubric,
+    configured_judges,
+    load_rubric,
+    prices_as_of,
+)
 from harness.measures import CapabilityResult, CapabilityTask, Classification, Generation, Judged, Structure
 from harness.pipeline.grading import StoredGrades
 from harness.pipeline.identity import TRAINING_LIBRARIES, code_digest, library_versions
@@ -34,6 +48,7 @@ from harness.records import (
     Choices,
     Example,
     IntegrityCheck,
+    JudgingSummary,
     Message,
     Outputs,
     SeedResult,
@@ -80,6 +95,9 @@ class RecipeRun:
     A model is loaded only for what the store does not know. `close` gives its memory back.
     """
 
+    asks_judges: ClassVar[bool] = True
+    """Whether judges are asked, or only their earlier grades looked up."""
+
     def __init__(
         self,
         recipe: Recipe,
@@ -92,6 +110,8 @@ class RecipeRun:
         rubrics_folder: Path | None = None,
         environ: Mapping[str, str] = os.environ,
         baseline_alias: str = DEFAULT_ALIAS,
+        judge_settings: JudgeSettings | None = None,
+        judge_budget: Budget | None = None,
     ) -> None:
         self.recipe = recipe
         self.store = store
@@ -102,6 +122,8 @@ class RecipeRun:
         self.rubrics_folder = rubrics_folder
         self.environ = environ
         self.baseline_alias = baseline_alias
+        self.judge_settings = judge_settings or JudgeSettings()
+        self.judge_budget = judge_budget or Budget(self.judge_settings.budget_here)
         self.from_store: bool | None = None
         self.outputs: dict[str, Outputs] = {}
         self.choices: dict[str, Choices] = {}
@@ -113,6 +135,7 @@ class RecipeRun:
         self._attached: Path | None = None
         self._promoted: tuple[Move, Version] | None = None
         self._capability: dict[str, CapabilityTask] = {}
+        self._meter = Meter()
 
     # What the recipe names
 
@@ -563,23 +586,53 @@ class RecipeRun:
         return Structure(self.splits.test, self.answer, self.answer_some)
 
     def judge(self) -> Judged:
-        """By the rubric named like the recipe. Raises RubricError where there is none."""
+        """By the rubric named like the recipe.
+
+        Raises RubricError where there is none, and JudgeError where the project's judges cannot be had.
+        """
         folder = self.rubrics_folder or Path("fixtures/rubrics")
         rubric = load_rubric(folder / f"{self.recipe.name}.yaml")
-        judge = judge_from_environment(rubric, self.environ)
-        code = code_digest("judging")
-        identity = {"judge": judge.name, "rubric": rubric.digest, "code": code}
-        preferences = StoredPreferences(judge, identity, self.store) if isinstance(judge, PairwiseJudge) else None
-        return self._judged(StoredGrades(judge, rubric.digest, code, self.store), preferences)
+        judges = configured_judges(
+            rubric,
+            self.judge_settings,
+            self.environ,
+            budget=self.judge_budget,
+            meter=self._meter,
+            batches=self.store.grades,
+            progress=self.progress,
+            asked=self.asks_judges,
+        )
+        remembered = [self._remembered(judge, rubric) for judge in judges]
+        if len(remembered) > 1:
+            return self._judged(Panel(remembered, rubric, self.judge_settings.panel))
+        return self._judged(remembered[0], self._preferences(judges[0], rubric))
 
-    def _judged(self, grades: StoredGrades, preferences: StoredPreferences | None) -> Judged:
-        prefer = None if preferences is None else preferences.prefer
+    def judging(self) -> JudgingSummary | None:
+        """What the judging took so far; None where no judge was asked."""
+        return self._meter.summary(self.judge_settings.budget_usd, prices_as_of())
+
+    def _remembered(self, judge: Judge, rubric: Rubric) -> Judge:
+        # What a language model is told is all that makes a grade; of other judges it is their code.
+        told = judge.prompt_version if isinstance(judge, ArrivingJudge) else code_digest("judging/standin.py")
+        return StoredGrades(judge, rubric.digest, told, self.store, self._meter)
+
+    def _preferences(self, judge: Judge, rubric: Rubric) -> StoredPreferences | None:
+        """None where the judge does not compare."""
+        if not isinstance(judge, PairwiseJudge):
+            return None
+        if isinstance(judge, ArrivingPairwiseJudge):
+            told = judge.pair_prompt_version
+        else:
+            told = code_digest("judging/standin.py")
+        return StoredPreferences(judge, judge.name, rubric.digest, told, self.store, self._meter)
+
+    def _judged(self, judge: Judge, preferences: StoredPreferences | None = None) -> Judged:
         return Judged(
             self.splits.test,
             self.answer,
-            grades,
+            judge,
             self.answer_some,
-            prefer=prefer,
+            prefer=None if preferences is None else preferences.prefer,
             attacks=ATTACKS,
             seed=self.recipe.seed,
         )

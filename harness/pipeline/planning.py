@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 from harness.engine.task_files import find_task
 from harness.errors import AdapterMissing, BaseModelError, HarnessError
 from harness.gates import MIN_N, Plan, check_whole, in_words, plan_gate, plan_slices, rule_from
-from harness.judging import ATTACKS, Answer, Grade, PairToCompare, Preference
+from harness.judging import ATTACKS, Answer, Grade, Judge, PairToCompare, Preference, Rubric
 from harness.measures import CapabilityResult, Judged, Measure, PairwiseMeasure
 from harness.pipeline.evaluation import Keep, RecipeRun
 from harness.pipeline.grading import StoredGrades
@@ -41,6 +41,8 @@ _UNKNOWN = (_NotStored, AdapterMissing, BaseModelError)
 
 class PlanningRun(RecipeRun):
     """A recipe's run that trains, loads and asks nothing, and keeps nothing."""
+
+    asks_judges: ClassVar[bool] = False
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **{**options, "allow_training": False})
@@ -94,7 +96,12 @@ class PlanningRun(RecipeRun):
             zeros = (0.0,) * len(ids)
             return CapabilityResult(view, ids, {"acc": zeros, "acc_norm": zeros}, len(ids))
 
-    def _judged(self, grades: StoredGrades, preferences: StoredPreferences | None) -> Judged:
+    def _remembered(self, judge: Judge, rubric: Rubric) -> Judge:
+        grades = super()._remembered(judge, rubric)
+        assert isinstance(grades, StoredGrades)
+        return _FromStore(grades)
+
+    def _judged(self, judge: Judge, preferences: StoredPreferences | None = None) -> Judged:
         def prefer(pairs: Sequence[PairToCompare]) -> list[Preference]:
             found = None if preferences is None else preferences.known(pairs)
             if found is None:
@@ -106,7 +113,7 @@ class PlanningRun(RecipeRun):
             self.splits.test,
             self.answer,
             self.answer_some,
-            grades,
+            judge,
             lambda view: self._blank.add(("grades", view)),
             prefer=None if preferences is None else prefer,
             seed=self.recipe.seed,
@@ -130,15 +137,15 @@ class _KnownGrades(Judged):
         examples: Iterable[Example],
         answer: Callable[[str], Outputs],
         answer_some: Callable[[str, Sequence[str]], Outputs],
-        grades: StoredGrades,
+        judge: Judge,
         blank: Callable[[str], None],
         *,
         prefer: Callable[[Sequence[PairToCompare]], list[Preference]] | None,
         seed: int,
     ) -> None:
-        super().__init__(examples, answer, _FromStore(grades), answer_some, prefer=prefer, attacks=ATTACKS, seed=seed)
+        super().__init__(examples, answer, judge, answer_some, prefer=prefer, attacks=ATTACKS, seed=seed)
         self._mark_blank = blank
-        self._criteria = grades.criteria
+        self._criteria = judge.criteria
 
     def grades(self, view: str) -> dict[str, Any]:
         if view not in self._grades:
@@ -152,7 +159,7 @@ class _KnownGrades(Judged):
 
 
 class _FromStore:
-    """The judge of _KnownGrades."""
+    """A judge that gives what it gave before."""
 
     def __init__(self, grades: StoredGrades) -> None:
         self.name, self.note, self.criteria = grades.name, grades.note, grades.criteria

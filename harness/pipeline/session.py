@@ -27,6 +27,7 @@ from harness.gates import (
     rule_from,
     unmeasured,
 )
+from harness.judging import Budget, JudgeSettings, joined_judging
 from harness.measures import Measure, PairwiseMeasure
 from harness.pipeline.evaluation import RecipeRun
 from harness.pipeline.identity import provenance
@@ -114,6 +115,7 @@ class Session:
         environ: Mapping[str, str] = os.environ,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         baseline_alias: str = DEFAULT_ALIAS,
+        judge_settings: JudgeSettings | None = None,
     ) -> None:
         self.places = places
         self.device = device
@@ -121,6 +123,8 @@ class Session:
         self.progress = progress or Silent()
         self.environ = environ
         self.baseline_alias = baseline_alias
+        self.judge_settings = judge_settings or JudgeSettings()
+        self._judge_budget = Budget(self.judge_settings.budget_here)
         self.started_at = now()
         self._started = time.monotonic()
         self._records: dict[str, _Record] = {}
@@ -158,6 +162,8 @@ class Session:
                 rubrics_folder=self.places.rubrics,
                 environ=self.environ,
                 baseline_alias=self.baseline_alias,
+                judge_settings=self.judge_settings,
+                judge_budget=self._judge_budget,
             )
             record = self._records[name] = _Record(recipe, run)
         if self._open is not None and self._open is not record.run:
@@ -392,6 +398,7 @@ class Session:
             tests=record.tests,
             promoted=run.promoted_if_known(),
             seeds=run.seed_results(),
+            judging=run.judging(),
         )
 
 
@@ -452,6 +459,7 @@ def _joined(one: RecipeResult, other: RecipeResult) -> RecipeResult:
         from_store=one.from_store and other.from_store,
         samples=one.samples or other.samples,
         integrity=_joined_checks(one.integrity, other.integrity),
+        judging=joined_judging(one.judging, other.judging),
         problem="\n".join(problems) or None,
         suites={**one.suites, **other.suites},
         tests=_joined_tests(one.tests, other.tests),

@@ -12,6 +12,7 @@ from harness.report.wording import (
     headline,
     integrity_in_words,
     is_ready,
+    judging_in_words,
     moment,
     one_line,
     recipe_headline,
@@ -78,6 +79,9 @@ def _head(recipe: RecipeResult) -> list[str]:
     if checks:
         mark = "✅" if all(check.passed for check in recipe.integrity) else "❌"
         lines.append(f"- {mark} Integrity of the adapter: {_escape(one_line(checks, _LONGEST_PROBLEM))}")
+    judging = judging_in_words(recipe)
+    if judging:
+        lines.append(f"- Judge: {_escape(one_line(judging, _LONGEST_PROBLEM))}")
     return [*lines, ""] if lines[-1] else lines
 
 

@@ -31,6 +31,7 @@ from harness.report.wording import (
     failed_first,
     format_value,
     interval,
+    judging_in_words,
     measure_title,
     named_right,
     number,
@@ -169,6 +170,7 @@ class RecipeView(NamedTuple):
     samples: tuple[SampleView, ...]
     config: tuple[FactTable, ...]
     data: tuple[FactTable, ...]
+    judging: str
 
 
 def recipe_view(recipe: RecipeResult) -> RecipeView:
@@ -192,6 +194,7 @@ def recipe_view(recipe: RecipeResult) -> RecipeView:
         samples=tuple(_sample_view(sample) for sample in recipe.samples),
         config=fact_tables(recipe.config),
         data=fact_tables(recipe.data),
+        judging=judging_in_words(recipe),
     )
 
 

@@ -37,6 +37,7 @@ __all__ = [
     "integrity_in_words",
     "interval",
     "is_ready",
+    "judging_in_words",
     "measure_title",
     "moment",
     "named_right",
@@ -420,6 +421,30 @@ def integrity_in_words(recipe: RecipeResult) -> str:
     if not failed:
         return f"all {count} checks passed" if count else ""
     return f"{len(failed)} of {count} checks failed: {'; '.join(check.detail for check in failed)}"
+
+
+def judging_in_words(recipe: RecipeResult) -> str:
+    """Which judge, how many answers and pairs it judged, and what that cost; "" where none was asked."""
+    judging = recipe.judging
+    if judging is None:
+        return ""
+    counts = [f"{judging.graded:,} graded", f"{judging.from_cache:,} known from before"]
+    if judging.unscored:
+        counts.append(f"{judging.unscored:,} without a grade")
+    text = f"{', '.join(judging.judges)}: {', '.join(counts)}"
+    if not judging.calls:
+        return text
+    tokens_in = judging.input_tokens + judging.cache_write_tokens + judging.cache_read_tokens
+    text += f"; {judging.calls:,} {'call' if judging.calls == 1 else 'calls'}, {tokens_in:,} tokens in"
+    if judging.cache_read_tokens:
+        text += f" ({judging.cache_read_tokens:,} from the prompt cache)"
+    text += f", {judging.output_tokens:,} out"
+    text += "; price not known" if judging.cost_usd is None else f"; ${judging.cost_usd:,.4f}"
+    if judging.budget_usd is not None:
+        text += f" of ${judging.budget_usd:,.2f}"
+    if judging.unknown_calls:
+        text += f", at most: {judging.unknown_calls:,} did not say what they used"
+    return text
 
 
 def failed_first(gates: Iterable[GateResult]) -> list[GateResult]:
