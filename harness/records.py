@@ -118,6 +118,8 @@ class Scores:
     n_expected: how many examples the suite asked for; unscored: id -> why it has no value.
     chance: what guessing would get, where that is known.
     note: a caveat that every output must show, e.g. that the judge is a stand-in.
+    human: (n,) what people graded the same answers, None where nobody did; with enough of them estimates are
+        corrected (harness.statistics.ppi). None where nothing was graded by people.
     """
 
     measure: str
@@ -135,6 +137,7 @@ class Scores:
     unscored: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
     chance: float | None = None
+    human: tuple[float | None, ...] | None = None
 
     @property
     def n_unscored(self) -> int:
@@ -374,7 +377,8 @@ class RecipeResult:
 
     base: the base model as the recipe names it. samples: a few examples as shown to stakeholders, each with
     id, prompt, expected and the views' answers. integrity: what was checked of the adapter before it was
-    measured; empty where no gate asked for it.
+    measured; empty where no gate asked for it. calibration: how far the recipe's judge agrees with people, as
+    harness.judging.calibration writes it; empty where no gate asked a judge.
     """
 
     name: str
@@ -391,6 +395,7 @@ class RecipeResult:
     config: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
     samples: tuple[Mapping[str, Any], ...] = ()
+    calibration: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

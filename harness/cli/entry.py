@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from harness.cli import plan, recipe_check, recipe_schema, recipe_show, report
+from harness.cli import judge_calibrate, plan, recipe_check, recipe_schema, recipe_show, report
 from harness.cli.output import Output
 from harness.cli.usage import FAILURE, INTERRUPTED, OK, PIPE_CLOSED, USAGE, CommandError
 from harness.errors import HarnessError
@@ -49,6 +49,8 @@ def arguments_parser() -> argparse.ArgumentParser:
     of_recipes = recipe.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in (recipe_check, recipe_show, recipe_schema):
         command.declare(of_recipes)
+    judge = commands.add_parser("judge", help="measure the judge against people", allow_abbrev=False)
+    judge_calibrate.declare(judge.add_subparsers(title="commands", metavar="COMMAND", required=True))
     plan.declare(commands)
     report.declare(commands)
     return parser

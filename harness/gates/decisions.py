@@ -205,6 +205,8 @@ def _decided(
         else:
             difference = statistics.difference(scores, baseline, confidence=2 * rule.confidence - 1, seed=seed)
             verdict = _decide_comparison(rule, verdict, estimate, statistics.point(baseline), difference)
+        against = None if rule.compared_with is None else baseline
+        verdict = replace(verdict, note=_with_correction(verdict.note, scores, against, rule, seed))
     except StatisticsError as error:
         return replace(verdict, reason=f"Not decided: {str(error).rstrip('.')}.")
     if verdict.value is not None:
@@ -214,8 +216,24 @@ def _decided(
     if verdict.outcome is Outcome.FAIL:
         verdict = replace(verdict, p_value=_p_of_fail(rule, verdict, scores, baseline, seed))
     bar = verdict.threshold if rule.kind is RuleKind.THRESHOLD else None
-    against = None if rule.compared_with is None else baseline
     return replace(verdict, drivers=drivers_of(rule, scores, against, bar, texts))
+
+
+def _with_correction(note: str, scores: Scores, against: Scores | None, rule: Rule, seed: int) -> str:
+    """The note, and what the judge's grades said before people's corrected them, where they do."""
+    from harness.statistics import correction
+
+    confidence = rule.confidence if against is None else 2 * rule.confidence - 1
+    found = correction(scores, against, confidence=confidence, seed=seed) if scores.human is not None else None
+    if found is None:
+        return note
+    value, low, high = found.alone.value, found.alone.low, found.alone.high
+    if against is None:
+        alone = f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    else:
+        alone = f"difference {value:+.3f} [{low:+.3f}, {high:+.3f}]"
+    said = f"corrected by {found.n_human} grades by people, the judge alone says {alone}"
+    return "; ".join(filter(None, (note, said)))
 
 
 def _p_of_fail(rule: Rule, verdict: Verdict, scores: Scores, baseline: Scores | None, seed: int) -> float:

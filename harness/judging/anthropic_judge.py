@@ -70,7 +70,7 @@ class AnthropicJudge:
         self.rubric = rubric
         self.model = model
         self.name = f"anthropic {model}"
-        self.note = f"judge {model}, not calibrated against grades by people"
+        self.note = f"judge {model}"
         self.criteria = tuple(criterion.name for criterion in rubric.criteria)
         self._deadline = deadline_seconds
         self._concurrency = concurrency

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 from harness.errors import JudgeError
@@ -52,13 +53,23 @@ class Judged:
 
     examples: the last user message is the question (all of them where there are several), `expected` the
         reference. answer: view -> generated texts. judge: grades answers; see harness.judging.
+    human: example id and response -> what people graded it, or None; it corrects the estimate of a gate.
     score: the overall grade, 1 to 5. score_by_criterion: the same for each criterion that the judge grades.
+    stand_in: whether the judge only stands in for one that reads the rubric, so that a suite can leave it out.
     An answer that the judge did not grade is unscored with the judge's reason, never a low grade.
     """
 
-    def __init__(self, examples: Iterable[Example], answer: Callable[[str], Outputs], judge: _Judge) -> None:
+    def __init__(
+        self,
+        examples: Iterable[Example],
+        answer: Callable[[str], Outputs],
+        judge: _Judge,
+        human: Callable[[str, str], _Grade | None] = lambda example_id, response: None,
+    ) -> None:
         self.examples = check_examples(examples)
         self.judge_name = judge.name
+        self.stand_in: bool = getattr(judge, "stand_in", False)
+        self._human = human
         self._answer = answer
         self._judge = judge
         self._outputs: dict[str, Outputs] = {}
@@ -118,7 +129,10 @@ class Judged:
                     values[example_id] = value
             notes = (self._judge.note, truncation_note(self.outputs(view), self.examples))
             note = "; ".join(filter(None, notes))
-            return scores_of(name, view, self.examples, values, unscored, bounds=bounds, note=note)
+            scores = scores_of(name, view, self.examples, values, unscored, bounds=bounds, note=note)
+            graded = [self._human(example_id, texts[example_id]) for example_id in scores.ids]
+            human = tuple(None if grade is None else value_of(grade) for grade in graded)
+            return replace(scores, human=human) if any(grade is not None for grade in human) else scores
 
         return Measure(name, compute, bounds)
 

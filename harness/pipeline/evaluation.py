@@ -17,8 +17,9 @@ from harness.engine.base_models import BaseModel, resolve_base
 from harness.engine.integrity import check_attached, check_training, not_attached, probes
 from harness.engine.task_files import find_task
 from harness.errors import AdapterMissing, CapabilityError, DataError, GateError, HarnessError, ScoringError
-from harness.judging import judge_from_environment, load_rubric
+from harness.judging import load_human_grades
 from harness.measures import CapabilityResult, CapabilityTask, Classification, Generation, Judged, Structure
+from harness.pipeline.calibrating import JudgeCheck, check_of
 from harness.pipeline.grading import StoredGrades
 from harness.pipeline.identity import TRAINING_LIBRARIES, code_digest, library_versions
 from harness.progress import Progress
@@ -410,14 +411,33 @@ class RecipeRun:
 
     def judge(self) -> Judged:
         """By the rubric named like the recipe. Raises RubricError where there is none."""
-        folder = self.rubrics_folder or Path("fixtures/rubrics")
-        rubric = load_rubric(folder / f"{self.recipe.name}.yaml")
-        judge = judge_from_environment(rubric, self.environ)
-        code = code_digest("judging")
-        return self._judged(StoredGrades(judge, rubric.digest, code, self.store))
+        return self._judged(self._judge_check.grades)
+
+    def judge_problem(self) -> str | None:
+        """Why no gate may be decided by the recipe's judge, or None; the judge is checked on first use.
+
+        Raises RubricError where there is no rubric.
+        """
+        return self._judge_check.problem()
+
+    def judge_if_known(self) -> dict[str, Any]:
+        """How far the judge agrees with people, where it was asked to grade something, else {}."""
+        return self._judge_check.facts() if "_judge_check" in self.__dict__ else {}
+
+    @functools.cached_property
+    def _judge_check(self) -> JudgeCheck:
+        return check_of(
+            self.recipe.name,
+            self.rubrics_folder or Path("fixtures/rubrics"),
+            store=self.store,
+            environ=self.environ,
+            progress=self.progress,
+        )
 
     def _judged(self, grades: StoredGrades) -> Judged:
-        return Judged(self.splits.test, self.answer, grades)
+        check = self._judge_check
+        file = check.file.parent.parent / "human" / f"{self.recipe.name}.jsonl"
+        return Judged(self.splits.test, self.answer, grades, load_human_grades(file, check.rubric))
 
     def capability(self, name: str) -> CapabilityTask:
         """One task for the whole run, so that its items are run once a view."""

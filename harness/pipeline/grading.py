@@ -21,6 +21,7 @@ class StoredGrades:
         self.name = judge.name
         self.note = judge.note
         self.criteria = judge.criteria
+        self.stand_in: bool = getattr(judge, "stand_in", False)
         self._judge = judge
         self._identity = {"judge": judge.name, "rubric": rubric_digest, "code": code}
         self._store = store

@@ -131,6 +131,7 @@ class _FromStore:
 
     def __init__(self, grades: StoredGrades) -> None:
         self.name, self.note, self.criteria = grades.name, grades.note, grades.criteria
+        self.stand_in = grades.stand_in
         self._grades = grades
 
     def grade(self, items: Sequence[Answer], /) -> list[Grade]:

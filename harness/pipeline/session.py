@@ -173,7 +173,8 @@ class Session:
     ) -> Verdict:
         """Decide a gate of recipe `name` and keep the verdict. Arguments as harness.gates.rule_from.
 
-        A gate on an adapter that is not sound is `incomplete`, and nothing is measured for it.
+        A gate on an adapter that is not sound, or by a judge that is not fit for its rubric, is `incomplete`, and
+        nothing is measured for it.
         Raises GateError for arguments that make no rule, and what measuring raises.
         """
         rule = rule_from(
@@ -191,7 +192,7 @@ class Session:
             view=view,
         )
         record = self._records[name]
-        problem = _unsound(record.run, rule, view)
+        problem = _unsound(record.run, rule, view) or _unfit(record.run, measure.name)
         if problem is not None:
             (verdict,) = self._refuse(record, name, measure, rule, view, problem, test=test)
             return verdict
@@ -230,7 +231,7 @@ class Session:
         """
         rule = rule_from(**asked, bounds=measure.bounds, measure=measure.name, view=view)
         record = self._records[name]
-        problem = _unsound(record.run, rule, view)
+        problem = _unsound(record.run, rule, view) or _unfit(record.run, measure.name)
         if problem is not None:
             return self._refuse(record, name, measure, rule, view, problem, test=test, slices=slices, min_n=min_n)
         scores, baseline = _scores(measure, rule, view)
@@ -338,6 +339,7 @@ class Session:
             config=resolved(record.recipe),
             data=_data_facts(run),
             samples=tuple(_samples(run)),
+            calibration=run.judge_if_known(),
         )
 
 
@@ -386,6 +388,7 @@ def _joined(one: RecipeResult, other: RecipeResult) -> RecipeResult:
         from_store=one.from_store and other.from_store,
         samples=one.samples or other.samples,
         integrity=_joined_checks(one.integrity, other.integrity),
+        calibration=one.calibration or other.calibration,
         problem="\n".join(problems) or None,
     )
 
@@ -426,6 +429,14 @@ def _unsound(run: RecipeRun, rule: Rule, view: str) -> str | None:
         return None
     failed = [check.detail for check in run.integrity() if not check.passed]
     return f"Not decided: the adapter is not sound: {'; '.join(failed)}." if failed else None
+
+
+def _unfit(run: RecipeRun, measure: str) -> str | None:
+    """Why the recipe's judge may decide nothing, as a sentence, or None; also for measures without a judge."""
+    if not measure.startswith("judge."):
+        return None
+    problem = run.judge_problem()
+    return None if problem is None else f"Not decided: {problem}."
 
 
 def _copied(run: RecipeRun, measure: str, rule: Rule, view: str) -> str | None:
@@ -492,7 +503,7 @@ def _measured(record: _Record) -> list[MeasureResult]:
                     n_unscored=scores.n_unscored,
                     method=value.method if value else "",
                     note="; ".join(filter(None, (problem, scores.note, label_caveat(scores), at_chance))),
-                    details=_details(scores),
+                    details={**_details(scores), **_corrected_by_people(scores)},
                 )
             )
     return results
@@ -505,6 +516,21 @@ def _details(scores: Scores) -> dict[str, Any]:
     pairs = Counter(zip(scores.truth, scores.predicted, strict=True))
     labels = (*scores.labels, *sorted(set(scores.predicted) - set(scores.labels)))
     return {"confusion_matrix": {"labels": list(labels), "counts": [[pairs[t, p] for p in labels] for t in labels]}}
+
+
+def _corrected_by_people(scores: Scores) -> dict[str, Any]:
+    """What the judge's grades say alone, where grades by people correct them."""
+    if scores.human is None or scores.problem() is not None:
+        return {}
+    found = statistics.correction(scores, None)
+    if found is None:
+        return {}
+    alone = found.alone
+    return {
+        "judge_alone": {"value": alone.value, "low": alone.low, "high": alone.high},
+        "human_grades": found.n_human,
+        "weight_of_the_judge": found.weight,
+    }
 
 
 def _known_for(run: RecipeRun, measure: str, view: str) -> bool:

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any
 
 from harness.errors import ReportError
@@ -51,8 +52,8 @@ _Kind = Callable[[object, str], Any]
 def report_json(run: Run) -> str:
     """The run as the text of report.json: the same run gives the same text, without a clock or a path.
 
-    Mappings that are free in form (config, data, details, provenance, samples) are sorted by key; a tuple in
-    them is written, and read back, as a list.
+    Mappings that are free in form (calibration, config, data, details, provenance, samples) are sorted by key; a
+    tuple in them is written, and read back, as a list.
     Raises ReportError, naming the field, for what JSON cannot hold: NaN, infinity, objects.
     """
     try:
@@ -243,7 +244,9 @@ def _free_map(value: object, where: str) -> dict[str, Any]:
     return {key: _free(value[key], _under(where, key)) for key in sorted(value)}
 
 
-def _object(fields: Mapping[str, _Kind]) -> _Kind:
+def _object(fields: Mapping[str, _Kind], later: Mapping[str, Any] = MappingProxyType({})) -> _Kind:
+    """later: the value of keys that came after the first reports of this version, for those that lack them."""
+
     def check(value: object, where: str) -> dict[str, Any]:
         if not isinstance(value, Mapping):
             raise _wrong(where, "an object", value)
@@ -253,9 +256,11 @@ def _object(fields: Mapping[str, _Kind]) -> _Kind:
                 hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(fields)}"
                 raise ReportError(f"report.json: {_place(where)} has an unknown key {_shown(key)}; {hint}")
         for key in fields:
-            if key not in value:
+            if key not in value and key not in later:
                 raise ReportError(f"report.json: {_place(where)} has no {key}; use a report as the harness wrote it")
-        return {key: kind(value[key], _under(where, key)) for key, kind in fields.items()}
+        return {
+            key: kind(value[key] if key in value else later[key], _under(where, key)) for key, kind in fields.items()
+        }
 
     return check
 
@@ -365,7 +370,10 @@ _RECIPE: dict[str, _Kind] = {
     "samples": _array(_free_map),
     "config": _free_map,
     "data": _free_map,
+    "calibration": _free_map,
 }
+
+_RECIPE_LATER: dict[str, Any] = {"calibration": {}}
 
 _TOP: dict[str, _Kind] = {
     "schema_version": _version,
@@ -374,7 +382,7 @@ _TOP: dict[str, _Kind] = {
     "started_at": _text,
     "duration_seconds": _number,
     "problems": _array(_text),
-    "recipes": _array(_object(_RECIPE)),
+    "recipes": _array(_object(_RECIPE, _RECIPE_LATER)),
     "provenance": _free_map,
 }
 

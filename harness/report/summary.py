@@ -12,6 +12,8 @@ from harness.report.wording import (
     headline,
     integrity_in_words,
     is_ready,
+    judge_in_words,
+    judge_is_fit,
     moment,
     one_line,
     recipe_headline,
@@ -78,6 +80,9 @@ def _head(recipe: RecipeResult) -> list[str]:
     if checks:
         mark = "✅" if all(check.passed for check in recipe.integrity) else "❌"
         lines.append(f"- {mark} Integrity of the adapter: {_escape(one_line(checks, _LONGEST_PROBLEM))}")
+    judge = judge_in_words(recipe)
+    if judge:
+        lines.append(f"- {'✅' if judge_is_fit(recipe) else '⚠️'} Judge: {_escape(one_line(judge, _LONGEST_PROBLEM))}")
     return [*lines, ""] if lines[-1] else lines
 
 

@@ -9,26 +9,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from harness.statistics.agreement import confusion, length_bias, shift, spearman, weighted_kappa, whole_grades
     from harness.statistics.confusion import confusion_difference, confusion_estimate
     from harness.statistics.means import mean, paired_mean
     from harness.statistics.multiple import holm, p_value
     from harness.statistics.planning import Design, design_of, detectable, needed, power
+    from harness.statistics.ppi import Corrected, corrected_mean
     from harness.statistics.proportions import mcnemar_exact, paired_proportions, proportion
-    from harness.statistics.scored import difference, estimate, point
+    from harness.statistics.scored import Correction, correction, difference, estimate, point
     from harness.statistics.sequential import SequentialTest, Stop, confidence_sequence, stop_early
 
 __all__ = [
+    "Corrected",
+    "Correction",
     "Design",
     "SequentialTest",
     "Stop",
     "confidence_sequence",
+    "confusion",
     "confusion_difference",
     "confusion_estimate",
+    "corrected_mean",
+    "correction",
     "design_of",
     "detectable",
     "difference",
     "estimate",
     "holm",
+    "length_bias",
     "mcnemar_exact",
     "mean",
     "needed",
@@ -38,21 +46,31 @@ __all__ = [
     "point",
     "power",
     "proportion",
+    "shift",
+    "spearman",
     "stop_early",
+    "weighted_kappa",
+    "whole_grades",
 ]
 
 _ROOMS = {
+    "Corrected": "ppi",
+    "Correction": "scored",
     "Design": "planning",
     "SequentialTest": "sequential",
     "Stop": "sequential",
     "confidence_sequence": "sequential",
+    "confusion": "agreement",
     "confusion_difference": "confusion",
     "confusion_estimate": "confusion",
+    "corrected_mean": "ppi",
+    "correction": "scored",
     "design_of": "planning",
     "detectable": "planning",
     "difference": "scored",
     "estimate": "scored",
     "holm": "multiple",
+    "length_bias": "agreement",
     "mcnemar_exact": "proportions",
     "mean": "means",
     "needed": "planning",
@@ -62,7 +80,11 @@ _ROOMS = {
     "point": "scored",
     "power": "planning",
     "proportion": "proportions",
+    "shift": "agreement",
+    "spearman": "agreement",
     "stop_early": "sequential",
+    "weighted_kappa": "agreement",
+    "whole_grades": "agreement",
 }
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,17 +15,29 @@ from harness.records import Estimate, Scores
 from harness.statistics.bootstrap import Interval
 from harness.statistics.confusion import difference_interval, estimate_interval, statistic_of
 from harness.statistics.means import mean, paired_mean
+from harness.statistics.ppi import FEWEST_LABELS, corrected_mean, labelled
 from harness.statistics.proportions import paired_proportions, proportion
 
-__all__ = ["difference", "estimate", "interval", "paired", "point"]
+__all__ = ["Correction", "correction", "difference", "estimate", "interval", "paired", "point"]
+
+
+class Correction(NamedTuple):
+    """alone: what the judge's grades say without people. weight: of the judge, 0 to 1. n_human: graded by people."""
+
+    alone: Estimate
+    weight: float
+    n_human: int
 
 
 def point(scores: Scores) -> float:
-    """The measure's value alone, without an interval.
+    """The measure's value alone, without an interval; corrected where there are human grades.
 
     Raises StatisticsError if the scores cannot carry one.
     """
     _check(scores)
+    people = _people(scores, None)
+    if people is not None:
+        return corrected_mean(scores.values, people, groups=scores.groups, bounds=scores.bounds).estimate.value
     if scores.statistic == "mean":
         return math.fsum(scores.values) / len(scores.values)
     truth, predicted = _labels_of(scores)
@@ -48,6 +63,32 @@ def difference(candidate: Scores, baseline: Scores, *, confidence: float = 0.95,
     """
     _check_confidence(confidence)
     return interval(candidate, baseline, seed=seed).at(confidence)
+
+
+def correction(
+    scores: Scores, baseline: Scores | None, *, confidence: float = 0.95, seed: int = 0
+) -> Correction | None:
+    """What human grades correct in `estimate`, or with a baseline in `difference`; None where they correct nothing.
+
+    Raises StatisticsError as these do.
+    """
+    _check(scores)
+    aligned = None
+    if baseline is not None:
+        _check(baseline)
+        aligned = _aligned(scores, baseline)
+    people = _people(scores, aligned)
+    if people is None:
+        return None
+    judged, bounds = scores.values, scores.bounds
+    alone = replace(scores, human=None)
+    if aligned is None:
+        raw = estimate(alone, confidence=confidence, seed=seed)
+    else:
+        raw = difference(alone, replace(aligned, human=None), confidence=confidence, seed=seed)
+        judged, bounds = _differences(scores, aligned)
+    found = corrected_mean(judged, people, groups=scores.groups, bounds=bounds, confidence=confidence)
+    return Correction(raw, found.weight, found.n_human)
 
 
 def interval(scores: Scores, baseline: Scores | None, *, seed: int = 0) -> Interval:
@@ -86,6 +127,10 @@ def _example_bounds(scores: Scores) -> tuple[float, float]:
 
 def _of_one(scores: Scores, rng: np.random.Generator) -> Interval:
     values, groups = scores.values, scores.groups
+    people = _people(scores, None)
+    if people is not None:
+        correct = partial(corrected_mean, values, people, groups=groups, bounds=scores.bounds)
+        return Interval(lambda confidence: correct(confidence=confidence).estimate)
     if scores.statistic != "mean":
         truth, predicted = _labels_of(scores)
         return estimate_interval(scores.statistic, truth, predicted, scores.labels, groups=groups, rng=rng)
@@ -96,6 +141,11 @@ def _of_one(scores: Scores, rng: np.random.Generator) -> Interval:
 
 def _of_two(candidate: Scores, baseline: Scores, rng: np.random.Generator) -> Interval:
     ours, theirs, groups = candidate.values, baseline.values, candidate.groups
+    people = _people(candidate, baseline)
+    if people is not None:
+        judged, limits = _differences(candidate, baseline)
+        correct = partial(corrected_mean, judged, people, groups=groups, bounds=limits)
+        return Interval(lambda confidence: _paired(correct(confidence=confidence).estimate))
     if candidate.statistic != "mean":
         truth, guesses = _labels_of(candidate)
         _, others = _labels_of(baseline)
@@ -107,6 +157,31 @@ def _of_two(candidate: Scores, baseline: Scores, rng: np.random.Generator) -> In
         return Interval(lambda confidence: paired_proportions(ours, theirs, confidence=confidence))
     bounds = candidate.bounds
     return Interval(lambda confidence: paired_mean(ours, theirs, groups=groups, bounds=bounds, confidence=confidence))
+
+
+def _people(scores: Scores, baseline: Scores | None) -> tuple[float | None, ...] | None:
+    """Human grades, or with an aligned baseline their differences; None where too few to correct anything."""
+    if scores.human is None or scores.statistic != "mean":
+        return None
+    people = scores.human
+    if baseline is not None:
+        others = baseline.human or (None,) * len(people)
+        people = tuple(
+            None if ours is None or theirs is None else ours - theirs
+            for ours, theirs in zip(people, others, strict=True)
+        )
+    return people if labelled(people) >= FEWEST_LABELS else None
+
+
+def _differences(candidate: Scores, baseline: Scores) -> tuple[tuple[float, ...], tuple[float, float]]:
+    """What the judge's grades differ by, and within which bounds."""
+    low, high = candidate.bounds
+    pairs = zip(candidate.values, baseline.values, strict=True)
+    return tuple(ours - theirs for ours, theirs in pairs), (low - high, high - low)
+
+
+def _paired(estimate: Estimate) -> Estimate:
+    return replace(estimate, method=f"paired: {estimate.method}")
 
 
 def _is_binary(scores: Scores) -> bool:
@@ -126,10 +201,16 @@ def _check(scores: Scores) -> None:
         ("true labels", scores.truth),
         ("predicted labels", scores.predicted),
         ("groups", scores.groups),
+        ("human grades", scores.human),
     ):
         if column is not None and len(column) != n:
             raise StatisticsError(f"{_name(scores)}: {len(column)} {what} for {n} examples")
     low, high = scores.bounds
+    for example_id, grade in zip(scores.ids, scores.human or (), strict=False):
+        if grade is not None and not low <= grade <= high:
+            raise StatisticsError(
+                f"{_name(scores)}: the human grade of {example_id} is {grade:g}, outside {low:g} to {high:g}"
+            )
     if not low < high:
         raise StatisticsError(f"{_name(scores)}: bounds {low:g} to {high:g} leave no room for a value")
     for example_id, value in zip(scores.ids, scores.values, strict=True):
@@ -200,6 +281,7 @@ def _aligned(candidate: Scores, baseline: Scores) -> Scores:
         labels=baseline.labels,
         groups=candidate.groups,
         bounds=baseline.bounds,
+        human=None if baseline.human is None else tuple(baseline.human[index] for index in order),
     )
 
 
