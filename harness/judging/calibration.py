@@ -221,7 +221,7 @@ def calibrate(
         spearman=_defined(partial(statistics.spearman, ours, theirs, clusters=clusters, seed=seed)),
         by_criterion=of_criterion,
         length=_defined(partial(statistics.length_bias, ours, theirs, words, clusters=clusters, seed=seed)),
-        counts=tuple(tuple(row) for row in statistics.confusion(people, judged).tolist()),
+        counts=tuple(tuple(row) for row in statistics.grade_counts(people, judged).tolist()),
         people=math.fsum(ours) / len(ours),
         judged=math.fsum(theirs) / len(theirs),
     )

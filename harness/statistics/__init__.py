@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.statistics.agreement import confusion, length_bias, shift, spearman, weighted_kappa, whole_grades
+    from harness.statistics.agreement import grade_counts, length_bias, shift, spearman, weighted_kappa, whole_grades
     from harness.statistics.confusion import confusion_difference, confusion_estimate
     from harness.statistics.means import mean, paired_mean
     from harness.statistics.multiple import holm, p_value
@@ -26,7 +26,6 @@ __all__ = [
     "SequentialTest",
     "Stop",
     "confidence_sequence",
-    "confusion",
     "confusion_difference",
     "confusion_estimate",
     "corrected_mean",
@@ -35,6 +34,7 @@ __all__ = [
     "detectable",
     "difference",
     "estimate",
+    "grade_counts",
     "holm",
     "length_bias",
     "mcnemar_exact",
@@ -60,7 +60,6 @@ _ROOMS = {
     "SequentialTest": "sequential",
     "Stop": "sequential",
     "confidence_sequence": "sequential",
-    "confusion": "agreement",
     "confusion_difference": "confusion",
     "confusion_estimate": "confusion",
     "corrected_mean": "ppi",
@@ -69,6 +68,7 @@ _ROOMS = {
     "detectable": "planning",
     "difference": "scored",
     "estimate": "scored",
+    "grade_counts": "agreement",
     "holm": "multiple",
     "length_bias": "agreement",
     "mcnemar_exact": "proportions",

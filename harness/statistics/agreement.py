@@ -16,7 +16,7 @@ from harness.statistics import bootstrap
 from harness.statistics.bootstrap import Floats, Integers, bca_interval
 from harness.statistics.means import grouped
 
-__all__ = ["Shift", "confusion", "length_bias", "shift", "spearman", "weighted_kappa", "whole_grades"]
+__all__ = ["Shift", "grade_counts", "length_bias", "shift", "spearman", "weighted_kappa", "whole_grades"]
 
 _FLIPS = 9_999
 _ROUNDING = 1e-12
@@ -35,7 +35,7 @@ def whole_grades(scores: Sequence[float], lowest: int = 1, highest: int = 5) -> 
     return np.clip(np.floor(np.asarray(scores, dtype=np.float64) + 0.5 + 1e-9), lowest, highest).astype(np.int64)
 
 
-def confusion(people: Sequence[int], judge: Sequence[int], *, lowest: int = 1, highest: int = 5) -> Integers:
+def grade_counts(people: Sequence[int], judge: Sequence[int], *, lowest: int = 1, highest: int = 5) -> Integers:
     """(k, k) counts of the k whole grades: people's in rows, the judge's in columns."""
     rows, columns = np.asarray(people), np.asarray(judge)
     counts = np.zeros((highest - lowest + 1, highest - lowest + 1), dtype=np.int64)

@@ -101,7 +101,7 @@ criteria:
         ("name: !!python/object:os.system x\n", "could not determine a constructor"),
         ("[" * 5000, "nested too deeply"),
         ("name: [\n", "expected the node content"),
-        ("", "must be a mapping with the keys name, task, show_reference, criteria"),
+        ("", "must be a mapping with the keys name, task, show_reference, min_kappa, criteria"),
         ("- a\n", "must be a mapping with the keys"),
         (GOOD.replace("name: answers", "name: other"), "name must be 'answers' like the file, got 'other'"),
         (GOOD.replace("weight: 2", "weight: '2'"), "criteria.0.weight should be a valid number, got '2'"),

@@ -155,12 +155,21 @@ def test_the_schema_has_the_same_keys_all_required_and_described(
     where: tuple[str, ...], declared: dict[str, object]
 ) -> None:
     part = SCHEMA["$defs"][where[0]] if where else SCHEMA
-    assert list(part["properties"]) == list(declared) == part["required"]
+    later = form._RECIPE_LATER if where == ("recipe",) else {}
+    assert list(part["properties"]) == list(declared) == [*part["required"], *later]
     assert part["additionalProperties"] is False
     undocumented = [
         key for key, value in part["properties"].items() if "description" not in value and "$ref" not in value
     ]
     assert undocumented in ([], ["schema_version"])
+
+
+def test_a_report_from_before_a_key_was_added_is_read() -> None:
+    written = plain(run())
+    for later in form._RECIPE_LATER:
+        del written["recipes"][0][later]
+    assert list(Draft202012Validator(SCHEMA).iter_errors(written)) == []
+    assert read_report(json.dumps(written)) == run()
 
 
 def test_the_schema_is_a_schema() -> None:

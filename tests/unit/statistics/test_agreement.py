@@ -9,7 +9,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.metrics import cohen_kappa_score
 
 from harness.errors import StatisticsError
-from harness.statistics import bootstrap, confusion, length_bias, shift, spearman, weighted_kappa, whole_grades
+from harness.statistics import bootstrap, grade_counts, length_bias, shift, spearman, weighted_kappa, whole_grades
 from harness.statistics.agreement import _correlation, _kappa, _ranks
 
 
@@ -30,7 +30,7 @@ def test_kappa_by_hand() -> None:
     assert weighted_kappa([1, 2, 3, 4], [1, 2, 4, 3]).value == pytest.approx(0.8)
     assert weighted_kappa([1, 2, 3, 4], [1, 2, 3, 4]).value == 1.0
     assert weighted_kappa([1, 5], [5, 1]).value == pytest.approx(-1.0)
-    assert confusion([1, 2, 3, 4], [1, 2, 4, 3]).tolist() == [
+    assert grade_counts([1, 2, 3, 4], [1, 2, 4, 3]).tolist() == [
         [1, 0, 0, 0, 0],
         [0, 1, 0, 0, 0],
         [0, 0, 0, 1, 0],
