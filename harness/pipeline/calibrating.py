@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.errors import DataError, JudgeError
+from harness.errors import DataError, JudgeError, StatisticsError
 from harness.judging import Grade, Judge, Rubric, judge_from_environment, load_rubric
 from harness.judging.calibration import (
     Calibration,
@@ -68,7 +68,7 @@ class JudgeCheck:
         if not self._done:
             try:
                 self._problem = self._measure()
-            except (DataError, JudgeError) as error:
+            except (DataError, JudgeError, StatisticsError) as error:
                 self._problem = f"the judge cannot be calibrated: {' '.join(str(error).split())}"
             self._done = True
         return self._problem

@@ -162,13 +162,14 @@ def _kappa(people: Floats, judge: Floats, weights: Floats) -> Floats:
     ours, theirs = share @ people, share @ judge
     observed = share @ (people - judge) ** 2
     expected = share @ people**2 + share @ judge**2 - 2 * ours * theirs
-    return 1.0 - np.divide(observed, expected, out=np.ones_like(observed), where=expected > _ROUNDING)
+    return 1.0 - _ratio(observed, expected, 1.0)
 
 
 def _ranks(values: Floats, weights: Floats) -> Floats:
     """(b, n) the middle rank of each value where it is there as often as its weight says."""
     before = (values[:, None] < values).astype(np.float64) + 0.5 * (values[:, None] == values)
-    return weights @ before
+    ranks: Floats = weights @ before
+    return ranks
 
 
 def _correlation(ours: Floats, theirs: Floats, weights: Floats) -> Floats:
@@ -177,7 +178,13 @@ def _correlation(ours: Floats, theirs: Floats, weights: Floats) -> Floats:
     ours = ours - np.sum(share * ours, axis=1, keepdims=True)
     theirs = theirs - np.sum(share * theirs, axis=1, keepdims=True)
     scale = np.sqrt(np.sum(share * ours**2, axis=1) * np.sum(share * theirs**2, axis=1))
-    return np.divide(np.sum(share * ours * theirs, axis=1), scale, out=np.zeros_like(scale), where=scale > _ROUNDING)
+    return _ratio(np.sum(share * ours * theirs, axis=1), scale, 0.0)
+
+
+def _ratio(above: Floats, below: Floats, otherwise: float) -> Floats:
+    """above / below, and `otherwise` where below is 0 but for rounding."""
+    ratio: Floats = np.divide(above, below, out=np.full_like(above, otherwise), where=below > _ROUNDING)
+    return ratio
 
 
 def _paired_arrays(people: Sequence[float], judge: Sequence[float]) -> tuple[Floats, Floats]:

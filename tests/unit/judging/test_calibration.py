@@ -107,7 +107,10 @@ def test_all_problems_at_once_and_sets_that_say_nothing(tmp_path: Path) -> None:
     assert len(caught.value.problems) == 2
     for rows, message in (
         ([row(k) for k in range(19)], "19 graded answers say too little on agreement; 20 are needed"),
-        ([row(k, human={"correctness": 3, "brevity": 3}) for k in range(20)], "all answers have the same overall grade"),
+        (
+            [row(k, human={"correctness": 3, "brevity": 3}) for k in range(20)],
+            "all answers have the same overall grade",
+        ),
     ):
         with pytest.raises(DataError, match=message):
             load_calibration(write(path, rows), RUBRIC)
@@ -150,7 +153,7 @@ def test_the_rubric_says_how_much_agreement_is_enough() -> None:
 def test_answers_without_a_grade_are_named() -> None:
     grades = graded(answers())
     grades[7] = Grade("a7", None, problem="the judge refused to grade it")
-    with pytest.raises(JudgeError, match="1 of 60 graded answers .* have no grade by j, first a7: the judge refused"):
+    with pytest.raises(JudgeError, match=r"1 of 60 graded answers .* have no grade by j, first a7: the judge refused"):
         calibrate(answers(), grades, RUBRIC, judge="j")
     grades[7] = Grade("a7", 9.0)
     with pytest.raises(JudgeError, match="first a7: the grade is 9"):
@@ -174,7 +177,7 @@ def again(seed: int, spread: float, more: float = 0.0) -> bool:
     rng = np.random.default_rng(seed)
     asked = anchors(answers(), RUBRIC)
     before, now = (
-        graded(asked, lambda k, d=np.round(spread * rng.standard_normal(20) + add): d[k]) for add in (0.0, more)
+        graded(asked, np.round(spread * rng.standard_normal(20) + add).tolist().__getitem__) for add in (0.0, more)
     )
     return drift(asked, before, now, RUBRIC, judge="j").found
 

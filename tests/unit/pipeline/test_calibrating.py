@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -166,7 +167,12 @@ def test_what_cannot_be_graded_keeps_the_judge_from_deciding(rubrics: Path, monk
         "first c7: the judge refused to grade it"
     )
     assert refusing.facts()["calibrated"] is False
-    (rubrics.parent / "calibration" / "animals.jsonl").write_text("{}\n")
+    file = rubrics.parent / "calibration" / "animals.jsonl"
+    file.write_text(re.sub(r'"question": "\d+\?"', '"question": "?"', file.read_text()))
+    assert check(NumberJudge(), rubrics, monkeypatch).problem() == (
+        "the judge cannot be calibrated: agreement needs answers to at least two questions for an interval"
+    )
+    file.write_text("{}\n")
     broken = check(NumberJudge(), rubrics, monkeypatch).problem()
     assert broken is not None
     assert "animals.jsonl:1: id is missing" in broken
@@ -220,7 +226,7 @@ def test_a_gate_by_an_unfit_judge_is_incomplete_and_nothing_is_graded_for_it(
 def test_a_fit_judge_decides_and_the_report_says_how_fit(
     project: Path, rubrics: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    verdict, recipe, session = gated(project, NumberJudge(), monkeypatch)
+    verdict, _, session = gated(project, NumberJudge(), monkeypatch)
     assert (verdict.outcome, verdict.value) == (Outcome.PASS, 3.5)
     assert "weighted kappa 1.00 [1.00, 1.00] with people on 40 graded answers" in verdict.note
     run = session.finish()

@@ -60,7 +60,7 @@ def test_intervals_hold_what_they_promise_and_are_never_much_wider(
     hits, ratios = 0, []
     rounds = 400
     for _ in range(rounds):
-        people, judge, human = graded(rng, count, n, bias=bias, noise=noise)
+        _, judge, human = graded(rng, count, n, bias=bias, noise=noise)
         found = corrected_mean(judge.tolist(), human, bounds=(1, 5)).estimate
         alone = mean([grade for grade in human if grade is not None], bounds=(1, 5))
         hits += found.low <= true <= found.high
@@ -101,7 +101,7 @@ def test_a_judge_that_people_hardly_differ_from_is_not_taken_for_perfect() -> No
 
 
 def test_items_of_a_group_count_together() -> None:
-    people, judge, human = graded(np.random.default_rng(4), 60, 30)
+    _, judge, human = graded(np.random.default_rng(4), 60, 30)
     alone = corrected_mean(judge.tolist(), human)
     own = corrected_mean(judge.tolist(), human, groups=[str(k) for k in range(60)])
     assert own.estimate == alone.estimate
@@ -146,7 +146,7 @@ def scores(view: str, values: np.ndarray, human: list[float | None] | None) -> S
 
 def test_scores_with_human_grades_are_corrected_and_the_judge_alone_is_kept() -> None:
     rng = np.random.default_rng(5)
-    people, judge, human = graded(rng, 80, 30)
+    _, judge, human = graded(rng, 80, 30)
     ours = scores("adapter", judge, human)
     found, raw = estimate(ours), estimate(replace(ours, human=None))
     assert found.method.startswith("PPI++ with 30 human grades")
@@ -160,7 +160,7 @@ def test_scores_with_human_grades_are_corrected_and_the_judge_alone_is_kept() ->
 
 def test_a_difference_is_corrected_where_both_answers_were_graded() -> None:
     rng = np.random.default_rng(6)
-    people, judge, human = graded(rng, 80, 40)
+    _, judge, human = graded(rng, 80, 40)
     # The judge sees half of what people see: an improvement of 1 looks like 0.5.
     theirs = scores("base", judge, human)
     better = [None if grade is None else min(5.0, grade + 1 + 0.3 * rng.standard_normal()) for grade in human]
