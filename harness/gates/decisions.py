@@ -224,9 +224,11 @@ def _with_correction(note: str, scores: Scores, against: Scores | None, rule: Ru
     from harness.statistics import correction
 
     confidence = rule.confidence if against is None else 2 * rule.confidence - 1
-    found = correction(scores, against, confidence=confidence, seed=seed) if scores.human is not None else None
-    if found is None:
+    if scores.human is None:
         return note
+    found = correction(scores, against, confidence=confidence, seed=seed)
+    if found is None:
+        return "; ".join(filter(None, (note, "too few grades by people to correct the judge")))
     value, low, high = found.alone.value, found.alone.low, found.alone.high
     if against is None:
         alone = f"{value:.3f} [{low:.3f}, {high:.3f}]"

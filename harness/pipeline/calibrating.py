@@ -94,12 +94,12 @@ class JudgeCheck:
             self._progress.message(f"{self.grades.name} grades the {len(answers)} answers of {self.file}")
         grades = self.grades.grade(answers)
         found = self.calibration = calibrate(answers, grades, self.rubric, judge=self.grades.name)
-        kappa = f"weighted kappa {found.kappa.value:.2f} [{found.kappa.low:.2f}, {found.kappa.high:.2f}]"
-        self._say(f"{kappa} with people on {found.n} graded answers")
+        kappa = f"{found.kappa.value:.2f} [{found.kappa.low:.2f}, {found.kappa.high:.2f}]"
+        self._say(f"weighted kappa {kappa} with people on {found.n} graded answers")
         if not found.fit:
             return (
                 f"judge not fit for this rubric: {self.grades.name} agrees with people's grades of {found.n} answers "
-                f"at a {kappa}, and {self.rubric.name} asks for {found.min_kappa:g}"
+                f"at a weighted kappa of {kappa}, and {self.rubric.name} asks for {found.min_kappa:g}"
             )
         # Grades that were given a moment ago have not drifted.
         if before is None or getattr(self._judge, "deterministic", False):

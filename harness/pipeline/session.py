@@ -388,7 +388,9 @@ def _joined(one: RecipeResult, other: RecipeResult) -> RecipeResult:
         from_store=one.from_store and other.from_store,
         samples=one.samples or other.samples,
         integrity=_joined_checks(one.integrity, other.integrity),
-        calibration=one.calibration or other.calibration,
+        calibration=max(
+            one.calibration, other.calibration, key=lambda known: (known.get("problem") is not None, len(known))
+        ),
         problem="\n".join(problems) or None,
     )
 

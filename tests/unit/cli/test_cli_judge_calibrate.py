@@ -87,7 +87,7 @@ def test_an_unfit_judge_ends_with_1_and_its_figures(
     assert result.code == 1
     assert result.err == (
         "error: support: judge not fit for this rubric: first word agrees with people's grades of 25 answers at a "
-        "weighted kappa -1.00 [-1.00, -1.00], and support asks for 0.4\n"
+        "weighted kappa of -1.00 [-1.00, -1.00], and support asks for 0.4\n"
     )
     assert result.out.startswith("first word by the rubric support, 25 answers graded by people: not fit\n")
 

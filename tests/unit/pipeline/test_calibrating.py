@@ -126,7 +126,7 @@ def test_a_judge_that_does_not_agree_with_people_is_not_fit(rubrics: Path, monke
     found = check(NumberJudge(more=wrong), rubrics, monkeypatch)
     # 8 of each grade: squared distances 16, 4, 0, 4, 16, mean 8; by chance 2 + 2: 1 - 8 / 4.
     assert found.problem() == (
-        "judge not fit for this rubric: numbers agrees with people's grades of 40 answers at a weighted kappa -1.00 "
+        "judge not fit for this rubric: numbers agrees with people's grades of 40 answers at a weighted kappa of -1.00 "
         "[-1.00, -1.00], and animals asks for 0.4"
     )
     assert found.facts()["fit"] is False
@@ -259,3 +259,15 @@ def test_human_grades_of_the_answers_correct_the_gate(
     assert measure.value == verdict.value
     assert measure.details["judge_alone"]["value"] == 3.5
     assert measure.details["human_grades"] == 22
+
+
+def test_a_few_human_grades_are_noted_and_correct_nothing(
+    project: Path, rubrics: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project / "fixtures" / "human").mkdir()
+    row = {"id": "test-0", "response": "test-0 3", "human": {"correctness": 1}}
+    (project / "fixtures" / "human" / "animals.jsonl").write_text(json.dumps(row))
+    verdict, recipe, _ = gated(project, NumberJudge(), monkeypatch)
+    assert (verdict.outcome, verdict.value) == (Outcome.PASS, 3.5)
+    assert verdict.note.endswith("; too few grades by people to correct the judge")
+    assert "judge_alone" not in recipe.measures[0].details
