@@ -126,6 +126,8 @@ class Scores:
     note: a caveat that every output must show, e.g. that the judge is a stand-in.
     replicates: the same scores of each adapter of a recipe that trains several, this one among them; a statement on
         the measure is on their mean. Empty where there is one adapter.
+    human: (n,) what people graded the same answers, None where nobody did; with enough of them estimates are
+        corrected (harness.statistics.ppi). None where nothing was graded by people.
     """
 
     measure: str
@@ -146,6 +148,7 @@ class Scores:
     compared_with: str | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
     replicates: tuple[Scores, ...] = ()
+    human: tuple[float | None, ...] | None = None
 
     @property
     def n_unscored(self) -> int:
@@ -450,7 +453,8 @@ class RecipeResult:
     tests: how many were "collected" and "passed", and those that were "named" one by one in the call.
     promoted: alias, version and adapter_digest of the promoted adapter; empty where no gate asked for it, or there
     is none. seeds: every adapter of a recipe that trains several; empty where it trains one.
-    judging: what its judging took, where a judge was asked.
+    judging: what its judging took, where a judge was asked. calibration: how far the recipe's judge agrees with
+    people, as harness.judging.calibration writes it; empty where no gate asked a judge.
     """
 
     name: str
@@ -473,6 +477,7 @@ class RecipeResult:
     promoted: Mapping[str, Any] = field(default_factory=dict)
     seeds: tuple[SeedResult, ...] = ()
     judging: JudgingSummary | None = None
+    calibration: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

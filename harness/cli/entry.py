@@ -11,6 +11,7 @@ from typing import NoReturn
 from harness.cli import (
     compare,
     gc,
+    judge_calibrate,
     plan,
     promote,
     recipe_check,
@@ -64,6 +65,8 @@ def arguments_parser() -> argparse.ArgumentParser:
     of_recipes = recipe.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in (recipe_check, recipe_show, recipe_schema):
         command.declare(of_recipes)
+    judge = commands.add_parser("judge", help="measure the judge against people", allow_abbrev=False)
+    judge_calibrate.declare(judge.add_subparsers(title="commands", metavar="COMMAND", required=True))
     for command in (plan, report, runs, show, compare, trend, gc, promote, rollback, registry, verify):
         command.declare(commands)
     return parser

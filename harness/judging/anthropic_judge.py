@@ -79,7 +79,7 @@ class AnthropicJudge:
         self.rubric = rubric
         self.model = model
         self.name = f"anthropic {model}" + (f" at {self._api.place}" if self._api.place else "")
-        self.note = f"judge {model}, not calibrated against grades by people"
+        self.note = f"judge {model}"
         self.criteria = self._form.criteria
         self.prompt_version = self._form.version
         self.pair_prompt_version = self._pair_form.version

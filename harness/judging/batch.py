@@ -94,7 +94,7 @@ class BatchJudge:
         self.model = model
         # The same name as of single calls: it is the same judge, and what it graded is not graded again.
         self.name = f"anthropic {model}" + (f" at {self._api.place}" if self._api.place else "")
-        self.note = f"judge {model}, not calibrated against grades by people"
+        self.note = f"judge {model}"
         self.criteria = self._form.criteria
         self.prompt_version = self._form.version
         self._batches = batches

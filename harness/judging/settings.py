@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, cast
 from harness.errors import JudgeError
 from harness.judging.prices import Price
 
-__all__ = ["SETTINGS", "JudgeChoice", "JudgeSettings", "read_settings"]
+__all__ = ["SETTINGS", "VARIABLES", "JudgeChoice", "JudgeSettings", "read_settings"]
 
 KINDS = ("anthropic", "batch", "stand-in")
 SETTINGS = (
@@ -26,6 +26,8 @@ SETTINGS = (
     "judge_prices",
 )
 """The names of the settings, as they follow "harness_" in an ini file."""
+VARIABLES = ("judge", "judge_model", "judge_budget")
+"""Those that HARNESS_* can say too. Where the key is sent to is never taken from the environment."""
 
 
 class JudgeChoice(NamedTuple):

@@ -17,23 +17,9 @@ from harness.engine.base_models import BaseModel, resolve_base
 from harness.engine.integrity import check_attached, check_training, not_attached, probes
 from harness.engine.task_files import find_task
 from harness.errors import AdapterMissing, CapabilityError, DataError, GateError, HarnessError, ScoringError
-from harness.judging import (
-    ATTACKS,
-    ArrivingJudge,
-    ArrivingPairwiseJudge,
-    Budget,
-    Judge,
-    JudgeSettings,
-    Meter,
-    PairwiseJudge,
-    Panel,
-    Rubric,
-    configured_judges,
-    load_rubric,
-    prices_as_of,
-)
+from harness.judging import ATTACKS, Budget, HumanGrades, Judge, JudgeSettings, Meter, load_human_grades, prices_as_of
 from harness.measures import CapabilityResult, CapabilityTask, Classification, Generation, Judged, Structure
-from harness.pipeline.grading import StoredGrades
+from harness.pipeline.calibrating import JudgeCheck, check_of
 from harness.pipeline.identity import TRAINING_LIBRARIES, code_digest, library_versions
 from harness.pipeline.preferring import StoredPreferences
 from harness.pipeline.seeds import Seeded
@@ -590,43 +576,42 @@ class RecipeRun:
 
         Raises RubricError where there is none, and JudgeError where the project's judges cannot be had.
         """
-        folder = self.rubrics_folder or Path("fixtures/rubrics")
-        rubric = load_rubric(folder / f"{self.recipe.name}.yaml")
-        judges = configured_judges(
-            rubric,
-            self.judge_settings,
-            self.environ,
-            budget=self.judge_budget,
-            meter=self._meter,
-            batches=self.store.grades,
-            progress=self.progress,
-            asked=self.asks_judges,
-        )
-        remembered = [self._remembered(judge, rubric) for judge in judges]
-        if len(remembered) > 1:
-            return self._judged(Panel(remembered, rubric, self.judge_settings.panel))
-        return self._judged(remembered[0], self._preferences(judges[0], rubric))
+        check = self._judge_check
+        human = load_human_grades(check.file.parent.parent / "human" / f"{self.recipe.name}.jsonl", check.rubric)
+        return self._judged(check.grades if self.asks_judges else check.known, check.preferences, human)
+
+    def judge_problem(self) -> str | None:
+        """Why no gate may be decided by the recipe's judge, or None; the judge is checked on first use.
+
+        Raises RubricError where there is no rubric.
+        """
+        return self._judge_check.problem()
+
+    def judge_if_known(self) -> dict[str, Any]:
+        """How far the judge agrees with people, where it was asked to grade something, else {}."""
+        return self._judge_check.facts() if "_judge_check" in self.__dict__ else {}
 
     def judging(self) -> JudgingSummary | None:
         """What the judging took so far; None where no judge was asked."""
         return self._meter.summary(self.judge_settings.budget_usd, prices_as_of())
 
-    def _remembered(self, judge: Judge, rubric: Rubric) -> Judge:
-        # What a language model is told is all that makes a grade; of other judges it is their code.
-        told = judge.prompt_version if isinstance(judge, ArrivingJudge) else code_digest("judging/standin.py")
-        return StoredGrades(judge, rubric.digest, told, self.store, self._meter)
+    @functools.cached_property
+    def _judge_check(self) -> JudgeCheck:
+        return check_of(
+            self.recipe.name,
+            self.rubrics_folder or Path("fixtures/rubrics"),
+            store=self.store,
+            environ=self.environ,
+            settings=self.judge_settings,
+            budget=self.judge_budget,
+            meter=self._meter,
+            progress=self.progress,
+            asked=self.asks_judges,
+        )
 
-    def _preferences(self, judge: Judge, rubric: Rubric) -> StoredPreferences | None:
-        """None where the judge does not compare."""
-        if not isinstance(judge, PairwiseJudge):
-            return None
-        if isinstance(judge, ArrivingPairwiseJudge):
-            told = judge.pair_prompt_version
-        else:
-            told = code_digest("judging/standin.py")
-        return StoredPreferences(judge, judge.name, rubric.digest, told, self.store, self._meter)
-
-    def _judged(self, judge: Judge, preferences: StoredPreferences | None = None) -> Judged:
+    def _judged(
+        self, judge: Judge, preferences: StoredPreferences | None = None, human: HumanGrades | None = None
+    ) -> Judged:
         return Judged(
             self.splits.test,
             self.answer,
@@ -635,6 +620,7 @@ class RecipeRun:
             prefer=None if preferences is None else preferences.prefer,
             attacks=ATTACKS,
             seed=self.recipe.seed,
+            human=human or (lambda example_id, response: None),
         )
 
     def capability(self, name: str) -> CapabilityTask:

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from harness.errors import HarnessError
 from harness.judging import Answer, ArrivingJudge, Grade, Judge, Meter
 from harness.judging.protocol import HIGHEST_GRADE, LOWEST_GRADE
 from harness.store import Store, content_key
 
-__all__ = ["StoredGrades"]
+__all__ = ["KnownGrades", "NotStored", "StoredGrades"]
+
+
+class NotStored(HarnessError):
+    """What a run would have to compute, where nothing may be computed."""
 
 
 class StoredGrades:
@@ -71,6 +76,24 @@ class StoredGrades:
     def _key(self, item: Answer) -> str:
         asked = {"question": item.question, "reference": item.reference, "response": item.response}
         return content_key({**self._identity, **asked})
+
+
+class KnownGrades:
+    """A judge that gives what it gave before. Raises NotStored for an answer that it was not shown before."""
+
+    def __init__(self, grades: StoredGrades) -> None:
+        self.name, self.criteria = grades.name, grades.criteria
+        self._grades = grades
+
+    @property
+    def note(self) -> str:
+        return self._grades.note
+
+    def grade(self, items: Sequence[Answer], /) -> list[Grade]:
+        found = self._grades.known(items)
+        if found is None:
+            raise NotStored("the judge has not graded these answers yet")
+        return found
 
 
 def _plain(grade: Grade) -> dict[str, Any]:

@@ -57,8 +57,8 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 def report_json(run: Run) -> str:
     """The run as the text of report.json: the same run gives the same text, without a clock or a path.
 
-    Mappings that are free in form (config, data, details, provenance, samples) are sorted by key; a tuple in
-    them is written, and read back, as a list.
+    Mappings that are free in form (calibration, config, data, details, provenance, samples) are sorted by key; a
+    tuple in them is written, and read back, as a list.
     Raises ReportError, naming the field, for what JSON cannot hold: NaN, infinity, objects.
     """
     try:
@@ -416,6 +416,7 @@ _RECIPE: dict[str, _Kind] = {
     "promoted": _free_map,
     "seeds": _array(_object(_SEED)),
     "judging": _optional(_object(_JUDGING)),
+    "calibration": _free_map,
 }
 
 _LATER_IN_RECIPE: Mapping[str, Any] = {
@@ -425,6 +426,7 @@ _LATER_IN_RECIPE: Mapping[str, Any] = {
     "promoted": {},
     "seeds": (),
     "judging": None,
+    "calibration": {},
 }
 
 _TOP: dict[str, _Kind] = {

@@ -12,6 +12,8 @@ from harness.report.wording import (
     headline,
     integrity_in_words,
     is_ready,
+    judge_in_words,
+    judge_is_fit,
     judging_in_words,
     moment,
     one_line,
@@ -81,7 +83,10 @@ def _head(recipe: RecipeResult) -> list[str]:
         lines.append(f"- {mark} Integrity of the adapter: {_escape(one_line(checks, _LONGEST_PROBLEM))}")
     judging = judging_in_words(recipe)
     if judging:
-        lines.append(f"- Judge: {_escape(one_line(judging, _LONGEST_PROBLEM))}")
+        lines.append(f"- Judging: {_escape(one_line(judging, _LONGEST_PROBLEM))}")
+    judge = judge_in_words(recipe)
+    if judge:
+        lines.append(f"- {'✅' if judge_is_fit(recipe) else '⚠️'} Judge: {_escape(one_line(judge, _LONGEST_PROBLEM))}")
     return [*lines, ""] if lines[-1] else lines
 
 

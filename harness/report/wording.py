@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from harness.records import (
@@ -37,6 +37,8 @@ __all__ = [
     "integrity_in_words",
     "interval",
     "is_ready",
+    "judge_in_words",
+    "judge_is_fit",
     "judging_in_words",
     "measure_title",
     "moment",
@@ -445,6 +447,31 @@ def judging_in_words(recipe: RecipeResult) -> str:
     if judging.unknown_calls:
         text += f", at most: {judging.unknown_calls:,} did not say what they used"
     return text
+
+
+def judge_in_words(recipe: RecipeResult) -> str:
+    """How far the recipe's judge agrees with people, in a sentence; "" where no gate asked a judge."""
+    known = recipe.calibration
+    if not known:
+        return ""
+    judge, problem = known.get("judge"), known.get("problem")
+    if problem is not None:
+        return f"{problem}."
+    kappa = known.get("kappa")
+    if not isinstance(kappa, Mapping):
+        return f"{judge}: not calibrated against grades by people."
+    figures = [kappa.get(name) for name in ("value", "low", "high")]
+    value, low, high = (number(figure, 2) if isinstance(figure, int | float) else NOT_MEASURED for figure in figures)
+    return (
+        f"{judge} agrees with people's grades of {known.get('examples')} answers at a weighted kappa of {value} "
+        f"[{low}, {high}]; the rubric asks for {known.get('min_kappa')}."
+    )
+
+
+def judge_is_fit(recipe: RecipeResult) -> bool:
+    """Whether the judge was calibrated and nothing speaks against its grades."""
+    known = recipe.calibration
+    return known.get("problem") is None and known.get("fit") is True
 
 
 def failed_first(gates: Iterable[GateResult]) -> list[GateResult]:
