@@ -26,6 +26,7 @@ __all__ = [
     "Example",
     "GateResult",
     "IntegrityCheck",
+    "JudgingSummary",
     "MeasureResult",
     "Message",
     "Outcome",
@@ -125,6 +126,8 @@ class Scores:
     note: a caveat that every output must show, e.g. that the judge is a stand-in.
     replicates: the same scores of each adapter of a recipe that trains several, this one among them; a statement on
         the measure is on their mean. Empty where there is one adapter.
+    human: (n,) what people graded the same answers, None where nobody did; with enough of them estimates are
+        corrected (harness.statistics.ppi). None where nothing was graded by people.
     """
 
     measure: str
@@ -145,6 +148,7 @@ class Scores:
     compared_with: str | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
     replicates: tuple[Scores, ...] = ()
+    human: tuple[float | None, ...] | None = None
 
     @property
     def n_unscored(self) -> int:
@@ -412,6 +416,33 @@ class SeedResult:
 
 
 @dataclass(frozen=True, slots=True)
+class JudgingSummary:
+    """What the judging of a recipe took.
+
+    graded: answers that a judge graded in this run, and pairs that it compared; from_cache: those that it had judged
+    before; unscored: those without a grade or verdict. calls: requests sent, repeats included; unknown_calls: those
+    that did not say what they used.
+    input_tokens: without those written to and read from the prompt cache.
+    cost_usd: with unknown calls at the most they can have cost; None where a model's price is not known.
+    prices_as_of: date of the price list.
+    """
+
+    judges: tuple[str, ...]
+    graded: int
+    from_cache: int
+    unscored: int
+    calls: int = 0
+    unknown_calls: int = 0
+    input_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_read_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float | None = None
+    budget_usd: float | None = None
+    prices_as_of: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RecipeResult:
     """Everything one run says of one recipe.
 
@@ -422,6 +453,8 @@ class RecipeResult:
     tests: how many were "collected" and "passed", and those that were "named" one by one in the call.
     promoted: alias, version and adapter_digest of the promoted adapter; empty where no gate asked for it, or there
     is none. seeds: every adapter of a recipe that trains several; empty where it trains one.
+    judging: what its judging took, where a judge was asked. calibration: how far the recipe's judge agrees with
+    people, as harness.judging.calibration writes it; empty where no gate asked a judge.
     """
 
     name: str
@@ -443,6 +476,8 @@ class RecipeResult:
     tests: Mapping[str, Any] = field(default_factory=dict)
     promoted: Mapping[str, Any] = field(default_factory=dict)
     seeds: tuple[SeedResult, ...] = ()
+    judging: JudgingSummary | None = None
+    calibration: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,5 +22,6 @@ def _closed_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     names = ("ANTHROPIC_API_KEY", "HARNESS_STORE", "HARNESS_REPORT_DIR", "HARNESS_DEVICE", "HARNESS_INCONCLUSIVE")
     names += ("HARNESS_BASELINE_ALIAS", "HARNESS_SIGNING_KEY", "HARNESS_SIGNING_KEY_FILE")
+    names += ("HARNESS_JUDGE", "HARNESS_JUDGE_MODEL", "HARNESS_JUDGE_BUDGET")
     for name in names:
         monkeypatch.delenv(name, raising=False)

@@ -12,6 +12,7 @@ from harness.cli import (
     card,
     compare,
     gc,
+    judge_calibrate,
     plan,
     promote,
     push,
@@ -66,6 +67,8 @@ def arguments_parser() -> argparse.ArgumentParser:
     of_recipes = recipe.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in (recipe_check, recipe_show, recipe_schema):
         command.declare(of_recipes)
+    judge = commands.add_parser("judge", help="measure the judge against people", allow_abbrev=False)
+    judge_calibrate.declare(judge.add_subparsers(title="commands", metavar="COMMAND", required=True))
     for command in (plan, report, runs, show, compare, trend, gc, promote, rollback, registry, verify, card, push):
         command.declare(commands)
     return parser

@@ -230,6 +230,8 @@ def _decided(
             verdict = _decide_threshold(rule, verdict, estimate)
         else:
             verdict = _decide_comparison(rule, verdict, estimate, statistics.point(baseline), difference)
+        against = None if rule.compared_with is None else baseline
+        verdict = replace(verdict, note=_with_correction(verdict.note, scores, against, rule, seed))
     except StatisticsError as error:
         return replace(verdict, reason=f"Not decided: {str(error).rstrip('.')}.")
     if verdict.value is not None and estimates is None:
@@ -252,6 +254,25 @@ def _usual(rule: Rule, scores: Scores, baseline: Scores | None, seed: int) -> Es
         return Estimates(estimate, None)
     confidence = 2 * rule.confidence - 1
     return Estimates(estimate, statistics.difference(scores, baseline, confidence=confidence, seed=seed))
+
+
+def _with_correction(note: str, scores: Scores, against: Scores | None, rule: Rule, seed: int) -> str:
+    """The note, and what the judge's grades said before people's corrected them, where they do."""
+    from harness.statistics import correction
+
+    confidence = rule.confidence if against is None else 2 * rule.confidence - 1
+    if scores.human is None:
+        return note
+    found = correction(scores, against, confidence=confidence, seed=seed)
+    if found is None:
+        return "; ".join(filter(None, (note, "too few grades by people to correct the judge")))
+    value, low, high = found.alone.value, found.alone.low, found.alone.high
+    if against is None:
+        alone = f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    else:
+        alone = f"difference {value:+.3f} [{low:+.3f}, {high:+.3f}]"
+    said = f"corrected by {found.n_human} grades by people, the judge alone says {alone}"
+    return "; ".join(filter(None, (note, said)))
 
 
 def _p_of_fail(rule: Rule, verdict: Verdict, scores: Scores, baseline: Scores | None, seed: int) -> float:

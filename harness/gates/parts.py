@@ -74,6 +74,7 @@ def restricted(scores: Scores, ids: frozenset[str]) -> Scores:
         labels=labels,
         groups=None if scores.groups is None else _at(scores.groups, kept),
         slices={name: _at(column, kept) for name, column in scores.slices.items()},
+        human=None if scores.human is None else _at(scores.human, kept),
         note=note,
         replicates=tuple(restricted(one, ids) for one in scores.replicates),
     )

@@ -6,23 +6,17 @@ both orders, so that a preference for a position can be told from one for an ans
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from harness.judging.material import MATERIAL_IS_DATA, marked
+from harness.judging.message_form import Question, version_of
+from harness.judging.messages_api import Unusable
 from harness.judging.rubric import GRADES, Rubric
 
-__all__ = [
-    "PREFERENCE_SCHEMA",
-    "Pair",
-    "PairToCompare",
-    "PairwiseJudge",
-    "Preference",
-    "pair_prompt",
-    "pair_system_prompt",
-    "read_preference",
-]
+__all__ = ["ArrivingPairwiseJudge", "Pair", "PairForm", "PairToCompare", "PairwiseJudge", "Preference"]
 
 Side = Literal["first", "second", "tie"]
 
@@ -74,16 +68,54 @@ class PairwiseJudge(Protocol):
         ...
 
 
-PREFERENCE_SCHEMA: dict[str, object] = {
+@runtime_checkable
+class ArrivingPairwiseJudge(Protocol):
+    """A judge whose preferences can be had one by one, so that none is lost when a run is killed.
+
+    pair_prompt_version: digest of what the judge is told beside a pair, its rubric included.
+    """
+
+    @property
+    def pair_prompt_version(self) -> str: ...
+    def arriving_preferences(self, pairs: Sequence[PairToCompare], /) -> Iterator[tuple[int, Preference]]:
+        """Each pair's position and Preference, once, as they come."""
+        ...
+
+
+class PairForm:
+    """The question which of two answers is better by a rubric.
+
+    version: digest of everything that the judge is told beside the pair; another version is another instrument.
+    """
+
+    def __init__(self, rubric: Rubric) -> None:
+        self._system = _system_prompt(rubric)
+        self._show_reference = rubric.show_reference
+        self.version = version_of(self.question(Pair("", "question", "reference", "first", "second")))
+
+    def question(self, pair: PairToCompare) -> Question:
+        """What is asked of one pair."""
+        return Question(self._system, partial(_user_prompt, pair, self._show_reference), _SCHEMA)
+
+    def preference(self, pair_id: str, reply: object) -> Preference:
+        """The preference in what the judge wrote. Raises Unusable."""
+        said: Mapping[str, Any] = reply if isinstance(reply, Mapping) else {}
+        better, rationale = said.get("better"), said.get("rationale")
+        if better not in _SIDES:
+            raise Unusable(f"the judge's verdict is {better!r}, not 'first', 'second' or 'tie'")
+        return Preference(pair_id, better, rationale if isinstance(rationale, str) else "")
+
+
+# The rationale comes first, so that the verdict follows from it.
+_SCHEMA: dict[str, object] = {
     "type": "object",
     "properties": {"rationale": {"type": "string"}, "better": {"type": "string", "enum": list(_SIDES)}},
     "required": ["rationale", "better"],
     "additionalProperties": False,
 }
-"""The JSON Schema of a reply; the rationale comes first, so that the verdict follows from it."""
 
 
-def pair_system_prompt(rubric: Rubric) -> str:
+def _system_prompt(rubric: Rubric) -> str:
     """The rubric as what to compare by. It says nothing of where answers come from."""
     parts = [
         "You compare two answers to the same question and say which is better. What the answers are for:",
@@ -106,20 +138,10 @@ def pair_system_prompt(rubric: Rubric) -> str:
     return "\n\n".join(parts)
 
 
-def pair_prompt(pair: PairToCompare, show_reference: bool) -> str:
+def _user_prompt(pair: PairToCompare, show_reference: bool) -> str:
     """The user turn of one comparison; new with each call."""
     material = {"question": pair.question}
     if show_reference and pair.reference:
         material["reference"] = pair.reference
     material["first"], material["second"] = pair.first, pair.second
     return marked("Compare `first` with `second`.", material)
-
-
-def read_preference(pair_id: str, reply: object) -> Preference:
-    """What a reply says; a reply that is not of the schema has a problem."""
-    said: Mapping[str, Any] = reply if isinstance(reply, Mapping) else {}
-    better, rationale = said.get("better"), said.get("rationale")
-    if better not in _SIDES:
-        problem = f"the judge's verdict is {better!r}, not 'first', 'second' or 'tie'"
-        return Preference(pair_id, None, problem=problem[:200])
-    return Preference(pair_id, better, rationale if isinstance(rationale, str) else "")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-__all__ = ["Answer", "Grade", "Judge", "JudgeItem"]
+__all__ = ["Answer", "ArrivingJudge", "Grade", "Judge", "JudgeItem"]
 
 LOWEST_GRADE, HIGHEST_GRADE = 1, 5
 
@@ -64,4 +64,18 @@ class Judge(Protocol):
     def criteria(self) -> tuple[str, ...]: ...
     def grade(self, items: Sequence[Answer], /) -> list[Grade]:
         """One Grade an item, in the order of the items; an item that cannot be graded has a problem."""
+        ...
+
+
+@runtime_checkable
+class ArrivingJudge(Protocol):
+    """A judge whose grades can be had one by one, so that none is lost when a run is killed.
+
+    prompt_version: digest of what the judge is told beside an item, its rubric included.
+    """
+
+    @property
+    def prompt_version(self) -> str: ...
+    def arriving(self, items: Sequence[Answer], /) -> Iterator[tuple[int, Grade]]:
+        """Each item's position and Grade, once, as they come."""
         ...

@@ -47,6 +47,7 @@ class Rubric(BaseModel):
     """A judge's rubric.
 
     task: what the answers are for, told to the judge. show_reference: whether it sees the reference answer.
+    min_kappa: the least agreement with people that a judge must have, see harness.judging.calibration.
     criteria: in a file either a list of mappings with a `name`, or a mapping from name to the rest.
     """
 
@@ -55,6 +56,7 @@ class Rubric(BaseModel):
     name: _Name
     task: _Text
     show_reference: bool = True
+    min_kappa: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.4
     criteria: tuple[Criterion, ...]
 
     @field_validator("criteria", mode="before")
@@ -80,8 +82,11 @@ class Rubric(BaseModel):
 
     @property
     def digest(self) -> str:
-        """sha256, hex, of what the rubric says; the same for another order of keys or other comments."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
+        """sha256, hex, of what the rubric says; the same for another order of keys or other comments.
+
+        Grades are kept under it, so min_kappa is not in it: another bar does not change what a judge says.
+        """
+        text = json.dumps(self.model_dump(mode="json", exclude={"min_kappa"}), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def overall(self, grades: Mapping[str, float]) -> float:

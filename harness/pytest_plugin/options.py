@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.errors import TrackingError
+from harness.errors import JudgeError, TrackingError
 
 if TYPE_CHECKING:
+    from harness.judging import JudgeSettings
     from harness.tracking import TrackingSettings
 
-__all__ = ["add_options", "baseline_alias_of", "device_of", "folder_of", "inconclusive_of", "tracking_of"]
+__all__ = [
+    "add_options",
+    "baseline_alias_of",
+    "device_of",
+    "folder_of",
+    "inconclusive_of",
+    "judge_settings_of",
+    "tracking_of",
+]
 
 _FOLDERS = {
     "store": "adapters and results that are computed once (default: .harness)",
@@ -24,6 +34,22 @@ _FOLDERS = {
 }
 _FOLDERS_WITH_OPTION = ("store", "report_dir")
 _INCONCLUSIVE = ("fail", "warn")
+_JUDGE = {
+    "judge": "anthropic, batch or stand-in, with a model as anthropic:MODEL; several, separated by commas, are a panel "
+    "(default: anthropic where there is a key, else stand-in)",
+    "judge_model": "the judge's model (default: claude-sonnet-5-5)",
+    "judge_base_url": "the address of a server that speaks the Messages API (default: Anthropic's)",
+    "judge_budget": "the most that judging may cost in a run, in USD; the rest stays unscored (default: no limit)",
+    "judge_panel": "how a panel's grades are joined: majority (default) or mean",
+    "judge_concurrency": "calls to a judge under way at a time (default: 8)",
+    "judge_rate": "calls to a judge a minute (default: no limit)",
+    "judge_call_seconds": "the deadline for one answer, repeats included (default: 120)",
+    "judge_suite_seconds": "the deadline for all answers of a judge (default: 3600, and 86400 for batches)",
+    "judge_prices": "models that the price list does not have: lines of model, USD per million tokens in, and out",
+}
+_JUDGE_WITH_OPTION = ("judge", "judge_model", "judge_base_url", "judge_budget")
+# Where the key is sent to is never taken from the environment.
+_JUDGE_WITH_VARIABLE = ("judge", "judge_model", "judge_budget")
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -58,7 +84,10 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="FILE",
         help="train and measure nothing: write to FILE what the gates can decide, as JSON; `harness plan` shows it",
     )
-    for name, text in _FOLDERS.items():
+    for name in _JUDGE_WITH_OPTION:
+        metavar = {"judge_base_url": "URL", "judge_budget": "USD"}.get(name, "NAME")
+        group.addoption(f"--harness-{name.replace('_', '-')}", metavar=metavar, help=_JUDGE[name])
+    for name, text in (*_FOLDERS.items(), *_JUDGE.items()):
         parser.addini(f"harness_{name}", text, default=None)
     parser.addini("harness_device", "cpu, cuda or cuda:N", default=None)
     parser.addini("harness_inconclusive", "fail or warn (default: fail)", default=None)
@@ -129,3 +158,36 @@ def tracking_of(config: pytest.Config) -> TrackingSettings:
         return tracking_settings(config.rootpath, os.environ)
     except TrackingError as error:
         raise pytest.UsageError(str(error)) from None
+
+
+def judge_settings_of(config: pytest.Config) -> JudgeSettings | None:
+    """The judges that were chosen, or None where nothing was said.
+
+    Raises pytest.UsageError for a setting that cannot be used, with the place where it was said.
+    """
+    places: dict[str, str] = {}
+    texts: dict[str, str | None] = {}
+    for name in _JUDGE:
+        option = config.getoption(f"harness_{name}", None) if name in _JUDGE_WITH_OPTION else None
+        variable = os.environ.get(f"HARNESS_{name.upper()}") if name in _JUDGE_WITH_VARIABLE else None
+        ini = config.getini(f"harness_{name}")
+        for where, chosen in (
+            (f"--harness-{name.replace('_', '-')}", option),
+            (f"HARNESS_{name.upper()}", variable),
+            (f"harness_{name}", ini),
+        ):
+            if chosen:
+                places[name], texts[name] = where, str(chosen)
+                break
+    if not texts:
+        return None
+    from harness.judging import read_settings
+
+    try:
+        settings = read_settings(texts)
+    except JudgeError as error:
+        name, _, rest = str(error).partition(" ")
+        name, colon = name.removesuffix(":"), ":" if name.endswith(":") else ""
+        raise pytest.UsageError(f"{places.get(name, f'harness_{name}')}{colon} {rest}") from None
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    return replace(settings, processes=int(workers))

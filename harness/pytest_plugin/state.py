@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 import pytest
 
 from harness.errors import HarnessError, TrainingInterrupted
-from harness.pytest_plugin.options import baseline_alias_of, device_of, folder_of, inconclusive_of, tracking_of
+from harness.pytest_plugin.options import (
+    baseline_alias_of,
+    device_of,
+    folder_of,
+    inconclusive_of,
+    judge_settings_of,
+    tracking_of,
+)
 from harness.records import Outcome
 
 if TYPE_CHECKING:
@@ -83,13 +90,14 @@ class State:
         from harness.pytest_plugin.progress import progress_for
 
         if self.planning:
-            return PlanningSession(self.places)
+            return PlanningSession(self.places, judge_settings=judge_settings_of(self.config))
         return Session(
             self.places,
             device=device_of(self.config),
             allow_training=not self.config.getoption("harness_no_train"),
             progress=progress_for(self.config),
             baseline_alias=baseline_alias_of(self.config) or DEFAULT_ALIAS,
+            judge_settings=judge_settings_of(self.config),
         )
 
     def check_options(self) -> None:
@@ -100,6 +108,7 @@ class State:
         inconclusive_of(self.config)
         tracking_of(self.config)
         baseline_alias_of(self.config)
+        judge_settings_of(self.config)
         wanted = self.config.getoption("harness_recipe")
         if not wanted:
             return

@@ -17,6 +17,7 @@ from harness.report.wording import (
     format_value,
     headline,
     integrity_in_words,
+    judging_in_words,
     recipe_headline,
     slice_in_words,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "gates_table",
     "headline",
     "integrity_in_words",
+    "judging_in_words",
     "read_report",
     "recipe_headline",
     "report_html",

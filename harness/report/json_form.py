@@ -20,6 +20,7 @@ from harness.records import (
     Drivers,
     GateResult,
     IntegrityCheck,
+    JudgingSummary,
     MeasureResult,
     Outcome,
     RecipeResult,
@@ -56,8 +57,8 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 def report_json(run: Run) -> str:
     """The run as the text of report.json: the same run gives the same text, without a clock or a path.
 
-    Mappings that are free in form (config, data, details, provenance, samples) are sorted by key; a tuple in
-    them is written, and read back, as a list.
+    Mappings that are free in form (calibration, config, data, details, provenance, samples) are sorted by key; a
+    tuple in them is written, and read back, as a list.
     Raises ReportError, naming the field, for what JSON cannot hold: NaN, infinity, objects.
     """
     try:
@@ -378,6 +379,22 @@ _TRAINING: dict[str, _Kind] = {
 
 _SEED: dict[str, _Kind] = {"seed": _whole, "adapter_digest": _text, "validation_loss": _number, "promotable": _flag}
 
+_JUDGING: dict[str, _Kind] = {
+    "judges": _array(_text),
+    "graded": _whole,
+    "from_cache": _whole,
+    "unscored": _whole,
+    "calls": _whole,
+    "unknown_calls": _whole,
+    "input_tokens": _whole,
+    "cache_write_tokens": _whole,
+    "cache_read_tokens": _whole,
+    "output_tokens": _whole,
+    "cost_usd": _optional(_number),
+    "budget_usd": _optional(_number),
+    "prices_as_of": _text,
+}
+
 _RECIPE: dict[str, _Kind] = {
     "name": _text,
     "description": _text,
@@ -398,9 +415,19 @@ _RECIPE: dict[str, _Kind] = {
     "tests": _free_map,
     "promoted": _free_map,
     "seeds": _array(_object(_SEED)),
+    "judging": _optional(_object(_JUDGING)),
+    "calibration": _free_map,
 }
 
-_LATER_IN_RECIPE: Mapping[str, Any] = {"base_digest": None, "suites": {}, "tests": {}, "promoted": {}, "seeds": ()}
+_LATER_IN_RECIPE: Mapping[str, Any] = {
+    "base_digest": None,
+    "suites": {},
+    "tests": {},
+    "promoted": {},
+    "seeds": (),
+    "judging": None,
+    "calibration": {},
+}
 
 _TOP: dict[str, _Kind] = {
     "schema_version": _version,
@@ -430,6 +457,7 @@ def _recipe_form(recipe: RecipeResult) -> dict[str, Any]:
         "measures": [_fields(measure, _MEASURE) for measure in recipe.measures],
         "training": None if recipe.training is None else _fields(recipe.training, _TRAINING),
         "seeds": [_fields(seed, _SEED) for seed in recipe.seeds],
+        "judging": None if recipe.judging is None else _fields(recipe.judging, _JUDGING),
     }
 
 
@@ -462,6 +490,7 @@ def _recipe_from(form: dict[str, Any]) -> RecipeResult:
             "training": None if form["training"] is None else _training_from(form["training"]),
             "samples": tuple(form["samples"]),
             "seeds": tuple(SeedResult(**seed) for seed in form["seeds"]),
+            "judging": None if form["judging"] is None else _judging_from(form["judging"]),
         }
     )
 
@@ -491,3 +520,7 @@ def _drivers_from(form: dict[str, Any]) -> Drivers:
 def _training_from(form: dict[str, Any]) -> TrainingSummary:
     series = {name: tuple((step, loss) for step, loss in form[name]) for name in ("loss", "validation_loss")}
     return TrainingSummary(**{**form, **series})
+
+
+def _judging_from(form: dict[str, Any]) -> JudgingSummary:
+    return JudgingSummary(**{**form, "judges": tuple(form["judges"])})

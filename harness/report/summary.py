@@ -11,6 +11,9 @@ from harness.report.wording import (
     headline,
     integrity_in_words,
     is_ready,
+    judge_in_words,
+    judge_is_fit,
+    judging_in_words,
     moment,
     one_line,
     recipe_headline,
@@ -76,6 +79,12 @@ def _head(recipe: RecipeResult) -> list[str]:
     if checks:
         mark = "✅" if all(check.passed for check in recipe.integrity) else "❌"
         lines.append(f"- {mark} Integrity of the adapter: {_escape(one_line(checks, _LONGEST_PROBLEM))}")
+    judging = judging_in_words(recipe)
+    if judging:
+        lines.append(f"- Judging: {_escape(one_line(judging, _LONGEST_PROBLEM))}")
+    judge = judge_in_words(recipe)
+    if judge:
+        lines.append(f"- {'✅' if judge_is_fit(recipe) else '⚠️'} Judge: {_escape(one_line(judge, _LONGEST_PROBLEM))}")
     return [*lines, ""] if lines[-1] else lines
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from harness.records import Run
 from harness.report.rows import GateRow, gates_table
-from harness.report.wording import headline, integrity_in_words, recipe_headline
+from harness.report.wording import headline, integrity_in_words, judging_in_words, recipe_headline
 
 __all__ = ["SummaryLine", "terminal_summary"]
 
@@ -53,6 +53,9 @@ def terminal_summary(run: Run, problems: Sequence[str]) -> Iterator[SummaryLine]
         if not all(check.passed for check in recipe.integrity):
             yield SummaryLine("")
             yield SummaryLine(f"{recipe.name}: integrity of the adapter: {integrity_in_words(recipe)}", "yellow")
+        if recipe.judging is not None:
+            yield SummaryLine("")
+            yield SummaryLine(f"{recipe.name}: judge {judging_in_words(recipe)}")
         if recipe.problem:
             yield SummaryLine("")
             yield SummaryLine(f"{recipe.name}: {recipe.problem}", "yellow")

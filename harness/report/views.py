@@ -31,6 +31,9 @@ from harness.report.wording import (
     failed_first,
     format_value,
     interval,
+    judge_in_words,
+    judge_is_fit,
+    judging_in_words,
     measure_title,
     named_right,
     number,
@@ -148,6 +151,15 @@ class CheckView(NamedTuple):
     detail: str
 
 
+class JudgeView(NamedTuple):
+    """How far the judge agrees with people. text: in a sentence. rows: names and numbers."""
+
+    text: str
+    fit: bool
+    rows: tuple[tuple[str, str], ...]
+    confusion: Confusion | None
+
+
 class FactTable(NamedTuple):
     title: str
     rows: tuple[tuple[str, str], ...]
@@ -161,6 +173,7 @@ class RecipeView(NamedTuple):
     adapter: str
     gates: tuple[GateView, ...]
     integrity: tuple[CheckView, ...]
+    judge: JudgeView | None
     measures: MeasureTable | None
     confusions: tuple[Confusion, ...]
     details: tuple[FactTable, ...]
@@ -169,6 +182,7 @@ class RecipeView(NamedTuple):
     samples: tuple[SampleView, ...]
     config: tuple[FactTable, ...]
     data: tuple[FactTable, ...]
+    judging: str
 
 
 def recipe_view(recipe: RecipeResult) -> RecipeView:
@@ -184,6 +198,7 @@ def recipe_view(recipe: RecipeResult) -> RecipeView:
             CheckView(check_title(check.name), check.passed, clip(check.detail, _LONGEST_REASON))
             for check in recipe.integrity
         ),
+        judge=_judge_view(recipe),
         measures=_measure_table(recipe.measures),
         confusions=confusions,
         details=(*_seeds(recipe.seeds), *details),
@@ -192,6 +207,7 @@ def recipe_view(recipe: RecipeResult) -> RecipeView:
         samples=tuple(_sample_view(sample) for sample in recipe.samples),
         config=fact_tables(recipe.config),
         data=fact_tables(recipe.data),
+        judging=judging_in_words(recipe),
     )
 
 
@@ -394,6 +410,39 @@ def _confusion(title: str, matrix: object) -> Confusion | None:
         cells = tuple((count, round(100 * count / total), i == j) for j, count in enumerate(row))
         rows.append((str(labels[i]), cells))
     return Confusion(title, tuple(map(str, labels)), tuple(rows))
+
+
+_JUDGE_ROWS = {
+    "kappa": "Weighted kappa of the overall grade",
+    "spearman": "Spearman's rank correlation",
+    "length_bias": "Grades added for twice the words",
+}
+
+
+def _judge_view(recipe: RecipeResult) -> JudgeView | None:
+    text = judge_in_words(recipe)
+    if not text:
+        return None
+    known = recipe.calibration
+    criteria = known.get("by_criterion")
+    figures = [(title, known[key]) for key, title in _JUDGE_ROWS.items() if key in known]
+    if isinstance(criteria, Mapping):
+        figures += [(f"Weighted kappa of {name}", kappa) for name, kappa in criteria.items()]
+    rows = [(title, _judge_figure(figure)) for title, figure in figures]
+    drift = known.get("drift")
+    if isinstance(drift, Mapping):
+        rows += [(f"Drift: {name.replace('_', ' ')}", value) for name, value in _flat(drift)]
+    confusion = _confusion("Overall grades", known.get("confusion_matrix"))
+    return JudgeView(text, judge_is_fit(recipe), tuple(rows), confusion)
+
+
+def _judge_figure(figure: object) -> str:
+    if not isinstance(figure, Mapping):
+        return "not defined"
+    value, low, high = (figure.get(name) for name in ("value", "low", "high"))
+    if not all(isinstance(part, int | float) for part in (value, low, high)):
+        return NOT_RECORDED
+    return typographic(f"{number(value, 2)} {interval(low, high, 2)}")  # type: ignore[arg-type]
 
 
 def _training(training: TrainingSummary) -> str:

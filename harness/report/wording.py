@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from harness.records import (
@@ -37,6 +37,9 @@ __all__ = [
     "integrity_in_words",
     "interval",
     "is_ready",
+    "judge_in_words",
+    "judge_is_fit",
+    "judging_in_words",
     "measure_title",
     "moment",
     "named_right",
@@ -420,6 +423,55 @@ def integrity_in_words(recipe: RecipeResult) -> str:
     if not failed:
         return f"all {count} checks passed" if count else ""
     return f"{len(failed)} of {count} checks failed: {'; '.join(check.detail for check in failed)}"
+
+
+def judging_in_words(recipe: RecipeResult) -> str:
+    """Which judge, how many answers and pairs it judged, and what that cost; "" where none was asked."""
+    judging = recipe.judging
+    if judging is None:
+        return ""
+    counts = [f"{judging.graded:,} graded", f"{judging.from_cache:,} known from before"]
+    if judging.unscored:
+        counts.append(f"{judging.unscored:,} without a grade")
+    text = f"{', '.join(judging.judges)}: {', '.join(counts)}"
+    if not judging.calls:
+        return text
+    tokens_in = judging.input_tokens + judging.cache_write_tokens + judging.cache_read_tokens
+    text += f"; {judging.calls:,} {'call' if judging.calls == 1 else 'calls'}, {tokens_in:,} tokens in"
+    if judging.cache_read_tokens:
+        text += f" ({judging.cache_read_tokens:,} from the prompt cache)"
+    text += f", {judging.output_tokens:,} out"
+    text += "; price not known" if judging.cost_usd is None else f"; ${judging.cost_usd:,.4f}"
+    if judging.budget_usd is not None:
+        text += f" of ${judging.budget_usd:,.2f}"
+    if judging.unknown_calls:
+        text += f", at most: {judging.unknown_calls:,} did not say what they used"
+    return text
+
+
+def judge_in_words(recipe: RecipeResult) -> str:
+    """How far the recipe's judge agrees with people, in a sentence; "" where no gate asked a judge."""
+    known = recipe.calibration
+    if not known:
+        return ""
+    judge, problem = known.get("judge"), known.get("problem")
+    if problem is not None:
+        return f"{problem}."
+    kappa = known.get("kappa")
+    if not isinstance(kappa, Mapping):
+        return f"{judge}: not calibrated against grades by people."
+    figures = [kappa.get(name) for name in ("value", "low", "high")]
+    value, low, high = (number(figure, 2) if isinstance(figure, int | float) else NOT_MEASURED for figure in figures)
+    return (
+        f"{judge} agrees with people's grades of {known.get('examples')} answers at a weighted kappa of {value} "
+        f"[{low}, {high}]; the rubric asks for {known.get('min_kappa')}."
+    )
+
+
+def judge_is_fit(recipe: RecipeResult) -> bool:
+    """Whether the judge was calibrated and nothing speaks against its grades."""
+    known = recipe.calibration
+    return known.get("problem") is None and known.get("fit") is True
 
 
 def failed_first(gates: Iterable[GateResult]) -> list[GateResult]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,20 +16,32 @@ from harness.records import Estimate, Scores
 from harness.statistics.bootstrap import Interval
 from harness.statistics.confusion import difference_interval, estimate_interval, statistic_of
 from harness.statistics.means import mean, paired_mean
+from harness.statistics.ppi import FEWEST_LABELS, Corrected, corrected_mean, labelled
 from harness.statistics.proportions import paired_proportions, proportion
 from harness.statistics.seeds import mean_distances, over_seeds
 
-__all__ = ["difference", "estimate", "interval", "paired", "point"]
+__all__ = ["Correction", "correction", "difference", "estimate", "interval", "paired", "point"]
+
+
+class Correction(NamedTuple):
+    """alone: what the judge's grades say without people. weight: of the judge, 0 to 1. n_human: graded by people."""
+
+    alone: Estimate
+    weight: float
+    n_human: int
 
 
 def point(scores: Scores) -> float:
-    """The measure's value alone, without an interval.
+    """The measure's value alone, without an interval; corrected where there are human grades.
 
     Raises StatisticsError if the scores cannot carry one.
     """
     _check(scores)
     if scores.replicates:
-        return math.fsum(map(point, scores.replicates)) / len(scores.replicates)
+        return math.fsum(point(ours) for ours, _ in _by_seed(scores, None)) / len(scores.replicates)
+    people = _people(scores, None)
+    if people is not None:
+        return corrected_mean(scores.values, people, groups=scores.groups, bounds=scores.bounds).estimate.value
     if scores.statistic == "mean":
         return math.fsum(scores.values) / len(scores.values)
     truth, predicted = _labels_of(scores)
@@ -55,6 +69,32 @@ def difference(candidate: Scores, baseline: Scores, *, confidence: float = 0.95,
     return interval(candidate, baseline, seed=seed).at(confidence)
 
 
+def correction(
+    scores: Scores, baseline: Scores | None, *, confidence: float = 0.95, seed: int = 0
+) -> Correction | None:
+    """What human grades correct in `estimate`, or with a baseline in `difference`; None where they correct nothing.
+
+    Of scores with replicates: the weight is the mean over the seeds, n_human that of the seed with the fewest.
+    Raises StatisticsError as these do.
+    """
+    _check(scores)
+    found: list[Corrected] = []
+    for ours, theirs in _by_seed(scores, baseline):
+        _check(ours)
+        if theirs is not None:
+            _check(theirs)
+            theirs = _aligned(ours, theirs)
+        people = _people(ours, theirs)
+        if people is None:
+            return None
+        judged, bounds = (ours.values, ours.bounds) if theirs is None else _differences(ours, theirs)
+        found.append(corrected_mean(judged, people, groups=ours.groups, bounds=bounds, confidence=confidence))
+    other = None if baseline is None else _without_people(baseline)
+    alone = interval(_without_people(scores), other, seed=seed).at(confidence)
+    weight = math.fsum(one.weight for one in found) / len(found)
+    return Correction(alone, weight, min(one.n_human for one in found))
+
+
 def interval(scores: Scores, baseline: Scores | None, *, seed: int = 0) -> Interval:
     """What `estimate` gives, or with a baseline `difference`, at any confidence from one set of resamples.
 
@@ -71,7 +111,34 @@ def interval(scores: Scores, baseline: Scores | None, *, seed: int = 0) -> Inter
 
 
 def _over_seeds(scores: Scores, baseline: Scores | None, seed: int) -> Interval:
-    count = len(scores.replicates) or len(baseline.replicates if baseline is not None else ())
+    pairs = _by_seed(scores, baseline)
+    for one, _ in pairs:
+        if one.ids != pairs[0][0].ids:
+            raise StatisticsError(f"{_name(scores)}: the seeds were not scored on the same examples in one order")
+    low, high = _example_bounds(scores)
+    bounds = (low, high) if baseline is None else (low - high, high - low)
+    if scores.statistic == "mean" and pairs[0][0].human is None:
+        values = [point(one) - (0.0 if other is None else point(other)) for one, other in pairs]
+        theirs = [other for _, other in pairs if other is not None]
+        examples = interval(_averaged([one for one, _ in pairs]), _averaged(theirs) if theirs else None, seed=seed)
+    else:
+        each = [interval(one, other, seed=seed) for one, other in pairs]
+        values, examples = [one.at(0.95).value for one in each], mean_distances(each)
+    return over_seeds(values, examples, bounds)
+
+
+def _averaged(seeds: Sequence[Scores]) -> Scores:
+    """One view's scores with each example's mean over the seeds."""
+    columns = zip(*(one.values for one in seeds), strict=True)
+    return replace(seeds[0], values=tuple(math.fsum(column) / len(seeds) for column in columns), replicates=())
+
+
+def _by_seed(scores: Scores, baseline: Scores | None) -> list[tuple[Scores, Scores | None]]:
+    """What is estimated for each seed; for scores without replicates the one pair that there is.
+
+    Either all seeds are corrected by people or none: a mean of both would be of nothing that can be named.
+    """
+    count = len(scores.replicates) or len(baseline.replicates if baseline is not None else ()) or 1
     ours = scores.replicates or (scores,) * count
     theirs: tuple[Scores | None, ...] = (
         (None,) * count if baseline is None else baseline.replicates or (baseline,) * count
@@ -81,25 +148,20 @@ def _over_seeds(scores: Scores, baseline: Scores | None, seed: int) -> Interval:
             f"{_name(scores)} is of {len(ours)} seeds, and {_name(theirs[0] or scores)} of {len(theirs)}; compare "
             "recipes of equally many"
         )
-    for one in ours:
-        if one.ids != ours[0].ids:
-            raise StatisticsError(f"{_name(scores)}: the seeds were not scored on the same examples in one order")
-    low, high = _example_bounds(scores)
-    bounds = (low, high) if baseline is None else (low - high, high - low)
     pairs = list(zip(ours, theirs, strict=True))
-    values = [point(one) - (0.0 if other is None else point(other)) for one, other in pairs]
-    if scores.statistic == "mean" and count > 1:
-        examples = interval(_averaged(ours), None if baseline is None else _averaged(theirs), seed=seed)
-    else:
-        examples = mean_distances([interval(one, other, seed=seed) for one, other in pairs])
-    return over_seeds(values, examples, bounds)
+    if count == 1 or all(_enough_people(one, other) for one, other in pairs):
+        return pairs
+    return [(_without_people(one), None if other is None else _without_people(other)) for one, other in pairs]
 
 
-def _averaged(seeds: Sequence[Scores | None]) -> Scores:
-    """One view's scores with each example's mean over the seeds."""
-    several = [one for one in seeds if one is not None]
-    columns = zip(*(one.values for one in several), strict=True)
-    return replace(several[0], values=tuple(math.fsum(column) / len(several) for column in columns), replicates=())
+def _enough_people(scores: Scores, baseline: Scores | None) -> bool:
+    if scores.human is None or (baseline is not None and baseline.human is None):
+        return False
+    return _people(scores, None if baseline is None else _aligned(scores, baseline)) is not None
+
+
+def _without_people(scores: Scores) -> Scores:
+    return replace(scores, human=None, replicates=tuple(map(_without_people, scores.replicates)))
 
 
 def paired(scores: Scores, baseline: Scores | None) -> tuple[NDArray[np.float64], tuple[float, float]]:
@@ -128,6 +190,10 @@ def _example_bounds(scores: Scores) -> tuple[float, float]:
 
 def _of_one(scores: Scores, rng: np.random.Generator) -> Interval:
     values, groups = scores.values, scores.groups
+    people = _people(scores, None)
+    if people is not None:
+        correct = partial(corrected_mean, values, people, groups=groups, bounds=scores.bounds)
+        return Interval(lambda confidence: correct(confidence=confidence).estimate)
     if scores.statistic != "mean":
         truth, predicted = _labels_of(scores)
         return estimate_interval(scores.statistic, truth, predicted, scores.labels, groups=groups, rng=rng)
@@ -138,6 +204,11 @@ def _of_one(scores: Scores, rng: np.random.Generator) -> Interval:
 
 def _of_two(candidate: Scores, baseline: Scores, rng: np.random.Generator) -> Interval:
     ours, theirs, groups = candidate.values, baseline.values, candidate.groups
+    people = _people(candidate, baseline)
+    if people is not None:
+        judged, limits = _differences(candidate, baseline)
+        correct = partial(corrected_mean, judged, people, groups=groups, bounds=limits)
+        return Interval(lambda confidence: _paired(correct(confidence=confidence).estimate))
     if candidate.statistic != "mean":
         truth, guesses = _labels_of(candidate)
         _, others = _labels_of(baseline)
@@ -149,6 +220,31 @@ def _of_two(candidate: Scores, baseline: Scores, rng: np.random.Generator) -> In
         return Interval(lambda confidence: paired_proportions(ours, theirs, confidence=confidence))
     bounds = candidate.bounds
     return Interval(lambda confidence: paired_mean(ours, theirs, groups=groups, bounds=bounds, confidence=confidence))
+
+
+def _people(scores: Scores, baseline: Scores | None) -> tuple[float | None, ...] | None:
+    """Human grades, or with an aligned baseline their differences; None where too few to correct anything."""
+    if scores.human is None or scores.statistic != "mean":
+        return None
+    people = scores.human
+    if baseline is not None:
+        others = baseline.human or (None,) * len(people)
+        people = tuple(
+            None if ours is None or theirs is None else ours - theirs
+            for ours, theirs in zip(people, others, strict=True)
+        )
+    return people if labelled(people) >= FEWEST_LABELS else None
+
+
+def _differences(candidate: Scores, baseline: Scores) -> tuple[tuple[float, ...], tuple[float, float]]:
+    """What the judge's grades differ by, and within which bounds."""
+    low, high = candidate.bounds
+    pairs = zip(candidate.values, baseline.values, strict=True)
+    return tuple(ours - theirs for ours, theirs in pairs), (low - high, high - low)
+
+
+def _paired(estimate: Estimate) -> Estimate:
+    return replace(estimate, method=f"paired: {estimate.method}")
 
 
 def _is_binary(scores: Scores) -> bool:
@@ -168,10 +264,16 @@ def _check(scores: Scores) -> None:
         ("true labels", scores.truth),
         ("predicted labels", scores.predicted),
         ("groups", scores.groups),
+        ("human grades", scores.human),
     ):
         if column is not None and len(column) != n:
             raise StatisticsError(f"{_name(scores)}: {len(column)} {what} for {n} examples")
     low, high = scores.bounds
+    for example_id, grade in zip(scores.ids, scores.human or (), strict=False):
+        if grade is not None and not low <= grade <= high:
+            raise StatisticsError(
+                f"{_name(scores)}: the human grade of {example_id} is {grade:g}, outside {low:g} to {high:g}"
+            )
     if not low < high:
         raise StatisticsError(f"{_name(scores)}: bounds {low:g} to {high:g} leave no room for a value")
     for example_id, value in zip(scores.ids, scores.values, strict=True):
@@ -242,6 +344,7 @@ def _aligned(candidate: Scores, baseline: Scores) -> Scores:
         labels=baseline.labels,
         groups=candidate.groups,
         bounds=baseline.bounds,
+        human=None if baseline.human is None else tuple(baseline.human[index] for index in order),
     )
 
 

@@ -3,18 +3,20 @@
     <root>/adapters/<fingerprint>/      safetensors, tokenizer, training_log.jsonl, manifest.json (written last)
     <root>/checkpoints/<fingerprint>/   of a training that has not ended: <step>/, each with a manifest
     <root>/answers/<kind>/<key>/        what a model answered, by example
-    <root>/results/<kind>/<key>.json    capability items, integrity checks, judge grades
+    <root>/results/<kind>/<key>.json    capability items, integrity checks
+    <root>/grades.sqlite                what judges said, and batches that have not ended; see harness.store.grades
     <root>/locks/                       a file for each adapter that was trained
     <root>/tmp/                         work in progress; swept when its owner is gone
 
-Everything is written under a temporary name and renamed, so a name that exists is complete. Nothing is a pickle but
-parts of checkpoints, which torch reads as weights only. docs/store.md says what survives what.
+Everything but the SQLite file is written under a temporary name and renamed, so a name that exists is complete.
+Nothing is a pickle but parts of checkpoints, which torch reads as weights only. docs/store.md says what survives what.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import json
 import os
 import re
@@ -25,7 +27,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
@@ -41,6 +43,9 @@ from harness.store.disk import (
     sync,
     write_manifest,
 )
+
+if TYPE_CHECKING:
+    from harness.store.grades import GradeStore
 
 __all__ = ["Adapter", "Store", "content_key"]
 
@@ -70,6 +75,13 @@ class Store:
         self.root = root
         self._report = report
         self._reported: set[str] = set()
+
+    @functools.cached_property
+    def grades(self) -> GradeStore:
+        """What judges said."""
+        from harness.store.grades import GradeStore
+
+        return GradeStore(self.root / "grades.sqlite", self._report)
 
     def adapter(self, fingerprint: str) -> Adapter | None:
         """The adapter with this fingerprint, or None if there is none that is whole.

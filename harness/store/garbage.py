@@ -1,6 +1,7 @@
 """What a store can do without: runs, adapters and results that are neither recent nor promoted.
 
 A result saves the time to compute it again: answers, scores of capability items, checkpoints of unfinished trainings.
+What judges said is no result in this sense: it was paid for, so nothing in the store's own folder is ever freed.
 """
 
 from __future__ import annotations

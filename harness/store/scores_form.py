@@ -56,6 +56,7 @@ def _form(scores: Scores, place: Any) -> dict[str, Any]:
         "chance": scores.chance,
         "compared_with": scores.compared_with,
         "details": dict(scores.details),
+        "human": place(None if scores.human is None else [None if g is None else float(g) for g in scores.human]),
         "replicates": [_form(one, place) for one in scores.replicates],
     }
 
@@ -100,5 +101,6 @@ def _scores(form: Mapping[str, Any], columns: Sequence[tuple[Any, ...]]) -> Scor
         chance=form["chance"],
         compared_with=form["compared_with"],
         details=form["details"],
+        human=column(form.get("human")),
         replicates=tuple(_scores(one, columns) for one in form.get("replicates", ())),
     )

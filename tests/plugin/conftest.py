@@ -1,4 +1,5 @@
-"""In-process runs of pytest forget the modules that they imported, and numpy and torch load once a process."""
+"""In-process runs of pytest forget the modules that they imported; numpy and torch load once a process, and the
+judge's SDK takes seconds."""
 
 import harness.engine.capability
 import harness.engine.training

@@ -137,7 +137,8 @@ def test_a_judge_is_not_asked(project: Path, pytester: pytest.Pytester, monkeypa
 
     monkeypatch.setenv("ANTHROPIC_API_KEY", "not-a-key")
     asked: list[Any] = []
-    monkeypatch.setattr(anthropic_judge.AnthropicJudge, "grade", lambda _self, items: asked.append(items))
+    for method in ("grade", "arriving"):
+        monkeypatch.setattr(anthropic_judge.AnthropicJudge, method, lambda _self, items: asked.append(items))
     folder = project / "fixtures" / "rubrics"
     folder.mkdir()
     (folder / "animals.yaml").write_text(RUBRIC)

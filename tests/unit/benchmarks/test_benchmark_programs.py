@@ -372,6 +372,39 @@ def test_the_target_is_for_the_medians_of_wall_time(collecting: ModuleType) -> N
     assert lines[4] == "| processor, median | 1.000 | 0.800 | +0.200 |  |  |"
 
 
+# ---- judging.py
+
+
+@pytest.fixture
+def judging(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module("judging")
+
+
+def test_answers_and_references_all_differ(judging: ModuleType) -> None:
+    made = judging.items(500)
+    assert len({item.response for item in made} | {item.reference for item in made}) == 1_000
+    assert all(item.question for item in made)
+
+
+def test_the_judge_is_measured_on_a_real_server(judging: ModuleType) -> None:
+    _, cold, warm = judging.by_model(20, latency=0.05, concurrency=10)
+    assert (cold.calls, cold.graded) == (20, 20)
+    assert (warm.calls, warm.graded) == (0, 20)
+    assert cold.seconds >= 0.1, "two rounds of 0.05 s"
+
+
+def test_a_run_that_lost_a_grade_or_made_a_call_too_many_is_no_result(judging: ModuleType) -> None:
+    good, warm = judging.Judged(11.0, 500, 500), judging.Judged(0.1, 0, 500)
+    for cold, again in ((good._replace(graded=499), warm), (good._replace(calls=501), warm), (good, good)):
+        with pytest.raises(judging.BenchmarkError):
+            judging.model_rows(500, 10.0, 1.0, cold, again)
+    rows = judging.model_rows(500, 10.0, 1.0, good, warm)
+    assert rows[0][-1] == "met, 1.100 times"
+    assert judging.model_rows(500, 10.0, 1.0, good._replace(seconds=11.6), warm)[0][-1] == "missed, 1.160 times"
+    assert judging.standin_row(100, judging.Judged(6.1, 0, 100))[-2:] == ("at most 6 s", "missed")
+
+
 # ---- the folder
 
 

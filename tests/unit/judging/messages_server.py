@@ -26,6 +26,7 @@ class Reply:
 
     delay: seconds before the first byte. pause: seconds after each byte of the body.
     missing: bytes of the announced length that are never sent; the connection is closed instead.
+    dropped: nothing at all is sent, and the connection is closed.
     """
 
     body: bytes
@@ -34,6 +35,7 @@ class Reply:
     delay: float = 0.0
     missing: int = 0
     pause: float = 0.0
+    dropped: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Request:
     path: str
     headers: Mapping[str, str]
     body: dict[str, Any]
+    method: str = "POST"
 
 
 def message(text: str | None, **changes: Any) -> dict[str, Any]:
@@ -74,15 +77,19 @@ def status(code: int, kind: str = "api_error", said: str = "", **headers: str) -
     return Reply(json.dumps(body).encode(), code, {"content-type": "application/json", **named})
 
 
-class MessagesServer:
-    """replies: in order, the last one for all later requests; or a function of the request."""
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256  # many clients connect at the same moment
 
-    def __init__(self, replies: Sequence[Reply] | Callable[[Request], Reply]) -> None:
+
+class MessagesServer:
+    """replies: in order, the last one for all later requests; or a function of the request. port: 0 takes any."""
+
+    def __init__(self, replies: Sequence[Reply] | Callable[[Request], Reply], port: int = 0) -> None:
         self.requests: list[Request] = []
         self._replies = replies
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", port), self._handler())
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> MessagesServer:
@@ -108,11 +115,20 @@ class MessagesServer:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
+            def do_GET(self) -> None:
+                self._answer("GET", {})
+
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length", "0")))
+                self._answer("POST", json.loads(body))
+
+            def _answer(self, method: str, body: dict[str, Any]) -> None:
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                reply = outer._reply(Request(self.path, headers, json.loads(body)))
+                reply = outer._reply(Request(self.path, headers, body, method))
                 time.sleep(reply.delay)
+                if reply.dropped:
+                    self.close_connection = True
+                    return
                 try:
                     self._send(reply)
                 except (BrokenPipeError, ConnectionResetError):

@@ -295,8 +295,7 @@ def test_the_address_is_never_taken_from_the_environment(monkeypatch: pytest.Mon
         monkeypatch.setenv("ANTHROPIC_BASE_URL", ambient.url)
         AnthropicJudge(RUBRIC, KEY, base_url=configured.url).grade([ITEM])
         default = AnthropicJudge(RUBRIC, KEY)
-        default._connect()
-        assert str(default._client.base_url).startswith("https://api.anthropic.com")
+        assert str(default._api.client().base_url).startswith("https://api.anthropic.com")
     assert len(configured.requests) == 1
     assert ambient.requests == []
 

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import socket
 import sys
+from pathlib import Path
 
 import pytest
 
 from harness.errors import JudgeError
-from harness.judging import ATTACKS, AnthropicJudge, JudgeItem, Pair, Rubric, StandInJudge, judge_from_environment
+from harness.judging import (
+    ATTACKS,
+    AnthropicJudge,
+    JudgeItem,
+    Pair,
+    Rubric,
+    StandInJudge,
+    judge_from_environment,
+    load_rubric,
+)
+from harness.judging.calibration import calibrate, load_calibration
 from harness.judging.standin import TIE, grade_of_similarity
 
+ROOT = Path(__file__).resolve().parents[3]
 REFERENCE = "CREATE INDEX CONCURRENTLY builds an index without blocking writes."
 PARAPHRASE = "An index can be built while writes go on with CREATE INDEX CONCURRENTLY."
 VAGUE = "You can create an index on the table."
@@ -48,6 +60,16 @@ def test_grades_do_not_depend_on_the_company(judge: StandInJudge) -> None:
     # Padding in a batch changes float32 sums in the last places.
     assert together == pytest.approx(alone, abs=1e-4)
     assert judge.grade([item(PARAPHRASE)])[0].score == alone
+
+
+def test_its_agreement_with_people_is_what_the_documentation_says(judge: StandInJudge) -> None:
+    rubric = load_rubric(ROOT / "fixtures" / "rubrics" / "postgres_assistant.yaml")
+    answers = load_calibration(ROOT / "fixtures" / "calibration" / "postgres_assistant.jsonl", rubric)
+    found = calibrate(answers, judge.grade(answers), rubric, judge=judge.name)
+    assert not found.fit
+    figures = f"{found.kappa.value:.2f} [{found.kappa.low:.2f}, {found.kappa.high:.2f}]"
+    assert figures in (ROOT / "docs" / "calibration.md").read_text(encoding="utf-8")
+    assert figures in (ROOT / "docs" / "measures.md").read_text(encoding="utf-8")
 
 
 def test_an_empty_answer_is_worst_and_a_missing_reference_is_ungraded() -> None:
@@ -95,7 +117,7 @@ def test_with_a_key_the_language_model_judges() -> None:
     assert isinstance(judge, AnthropicJudge)
     assert judge.name == "anthropic claude-sonnet-5-5"
     assert judge.criteria == ("c",)
-    assert "not calibrated" in judge.note
+    assert judge.note == "judge claude-sonnet-5-5"
 
 
 def pair(first: str, second: str, reference: str = REFERENCE) -> Pair:

@@ -10,8 +10,8 @@ import pytest
 from messages_server import MessagesServer, Reply, Request, graded, message, ok
 
 from harness.errors import GateError
-from harness.judging import ATTACKS, AnthropicJudge
-from harness.pipeline import Places, RecipeRun, Session, evaluation
+from harness.judging import ATTACKS, JudgeSettings
+from harness.pipeline import Places, RecipeRun, Session
 from harness.records import IntegrityCheck, MeasureResult, Outcome, Outputs, Run, Verdict
 from harness.report import gates_table, read_report, report_html, report_json, summary_md
 
@@ -50,18 +50,15 @@ def to_the_better(first: str, second: str) -> str:
 
 
 @pytest.fixture
-def opened(project: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Session]:
+def opened(project: Path) -> Callable[..., Session]:
     """A session with a judge at `server`, in which `views` have answered; their texts get the example's number."""
     rubrics = project / "fixtures" / "rubrics"
     rubrics.mkdir()
     (rubrics / "animals.yaml").write_text(RUBRIC)
 
-    def make(server: MessagesServer, **views: str) -> Session:
-        def judge(rubric: object, _environ: object) -> AnthropicJudge:
-            return AnthropicJudge(rubric, "key", base_url=server.url, backoff_seconds=0.01)  # type: ignore[arg-type]
-
-        monkeypatch.setattr(evaluation, "judge_from_environment", judge)
-        session = Session(Places.below(project), environ={}, allow_training=False)
+    def make(server: MessagesServer, /, budget_usd: float | None = None, **views: str) -> Session:
+        settings = JudgeSettings(base_url=server.url, budget_usd=budget_usd)
+        session = Session(Places.below(project), environ={}, allow_training=False, judge_settings=settings)
         run = session.open("animals")
         ids = tuple(e.id for e in run.splits.test)
         for view, text in views.items():
@@ -116,6 +113,36 @@ def test_a_second_session_asks_the_judge_nothing(opened: Callable[..., Session])
         first = win_rate(opened(server, **views))
         assert win_rate(opened(server, **views)) == first
     assert len(server.requests) == 48
+
+
+def test_what_comparisons_take_is_in_the_report(opened: Callable[..., Session]) -> None:
+    views = {"adapter": "good answer {}", "prompted_base": "poor answer {}"}
+    with MessagesServer(preferring(to_the_better)) as server:
+        session = opened(server, **views)
+        win_rate(session)
+        compared = session.open("animals").judging()
+        again = opened(server, **views)
+        win_rate(again)
+        known = again.open("animals").judging()
+    assert compared is not None
+    assert known is not None
+    assert (compared.graded, compared.from_cache, compared.calls) == (48, 0, 48)
+    assert compared.cost_usd is not None
+    assert compared.cost_usd > 0
+    assert compared.judges == (session.open("animals").judge().judge_name,)
+    assert (known.graded, known.from_cache, known.calls, known.cost_usd) == (0, 48, 0, 0.0)
+
+
+def test_comparisons_stop_at_the_budget(opened: Callable[..., Session]) -> None:
+    with MessagesServer(preferring(to_the_better)) as server:
+        session = opened(server, budget_usd=0.0001, adapter="good answer {}", prompted_base="poor answer {}")
+        verdict = win_rate(session)
+        judging = session.open("animals").judging()
+    assert server.requests == []
+    assert verdict.outcome is Outcome.INCOMPLETE
+    assert "budget" in verdict.reason
+    assert judging is not None
+    assert (judging.graded, judging.unscored, judging.calls) == (0, 48, 0)
 
 
 def test_a_judge_that_always_says_first_decides_nothing(opened: Callable[..., Session]) -> None:

@@ -12,7 +12,7 @@ from harness.judging import Pair, PairToCompare, Preference
 from harness.pipeline.preferring import StoredPreferences
 from harness.store import Store
 
-IDENTITY = {"judge": "j", "rubric": "r", "code": "c"}
+IDENTITY = {"name": "j", "rubric_digest": "r", "prompt_version": "c"}
 PAIR = Pair("a", "What?", "this", "x", "xxx")
 
 
@@ -41,11 +41,11 @@ def store(tmp_path: Path) -> Store:
 def test_preferences_come_back_as_given_and_are_not_asked_again(store: Store) -> None:
     pairs = [PAIR, replace(PAIR, id="b", first="xxx", second="x")]
     judge = Counting()
-    first = StoredPreferences(judge, IDENTITY, store).prefer(pairs)
+    first = StoredPreferences(judge, **IDENTITY, store=store).prefer(pairs)
     assert first == [Preference("a", "second", "longer"), Preference("b", "first", "longer")]
     assert judge.asked == [["a", "b"]]  # the other order is another question
     again = Counting()
-    stored = StoredPreferences(again, IDENTITY, store)
+    stored = StoredPreferences(again, **IDENTITY, store=store)
     assert stored.prefer(pairs) == first
     assert stored.known(pairs) == first
     assert again.asked == []
@@ -54,7 +54,7 @@ def test_preferences_come_back_as_given_and_are_not_asked_again(store: Store) ->
 @pytest.mark.parametrize("change", [{"question": "How?"}, {"reference": "other"}, {"first": "y"}, {"second": "y"}])
 def test_another_question_reference_or_answer_is_new(store: Store, change: dict[str, str]) -> None:
     judge = Counting()
-    stored = StoredPreferences(judge, IDENTITY, store)
+    stored = StoredPreferences(judge, **IDENTITY, store=store)
     stored.prefer([PAIR])
     assert stored.known([PAIR, replace(PAIR, **change)]) is None
     stored.prefer([replace(PAIR, **change)])
@@ -62,16 +62,16 @@ def test_another_question_reference_or_answer_is_new(store: Store, change: dict[
 
 
 @pytest.mark.parametrize("key", IDENTITY)
-def test_another_judge_rubric_or_code_is_new(store: Store, key: str) -> None:
-    StoredPreferences(Counting(), IDENTITY, store).prefer([PAIR])
+def test_another_judge_rubric_or_prompt_is_new(store: Store, key: str) -> None:
+    StoredPreferences(Counting(), **IDENTITY, store=store).prefer([PAIR])
     judge = Counting()
-    StoredPreferences(judge, {**IDENTITY, key: "other"}, store).prefer([PAIR])
+    StoredPreferences(judge, **{**IDENTITY, key: "other"}, store=store).prefer([PAIR])
     assert judge.asked == [["a"]]
 
 
 def test_the_same_pair_under_two_ids_is_asked_once(store: Store) -> None:
     judge = Counting()
-    found = StoredPreferences(judge, IDENTITY, store).prefer([PAIR, replace(PAIR, id="twin")])
+    found = StoredPreferences(judge, **IDENTITY, store=store).prefer([PAIR, replace(PAIR, id="twin")])
     assert [one.id for one in found] == ["a", "twin"]
     assert [len(ids) for ids in judge.asked] == [1]
 
@@ -79,7 +79,7 @@ def test_the_same_pair_under_two_ids_is_asked_once(store: Store) -> None:
 def test_a_problem_is_reported_and_not_remembered(store: Store) -> None:
     empty = replace(PAIR, first="")
     judge = Counting()
-    stored = StoredPreferences(judge, IDENTITY, store)
+    stored = StoredPreferences(judge, **IDENTITY, store=store)
     for _ in range(2):
         assert stored.prefer([empty]) == [Preference("a", None, problem="an answer is empty")]
     assert len(judge.asked) == 2

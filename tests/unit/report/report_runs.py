@@ -9,6 +9,7 @@ from harness.records import (
     Drivers,
     GateResult,
     IntegrityCheck,
+    JudgingSummary,
     MeasureResult,
     Outcome,
     RecipeResult,
@@ -234,3 +235,25 @@ def named() -> Run:
         must_pass_failed=("t-4",),
     )
     return run(recipe(gates=gates(must_pass)), outcome=Outcome.FAIL)
+
+
+JUDGING = JudgingSummary(
+    judges=("anthropic claude-sonnet-5-5",),
+    graded=112,
+    from_cache=8,
+    unscored=2,
+    calls=117,
+    unknown_calls=1,
+    input_tokens=120_512,
+    cache_write_tokens=1_200,
+    cache_read_tokens=50_400,
+    output_tokens=20_031,
+    cost_usd=0.4563,
+    budget_usd=5.0,
+    prices_as_of="2026-11-23",
+)
+
+
+def judged() -> Run:
+    """A recipe whose answers a paid judge graded."""
+    return run(recipe(judging=JUDGING))

@@ -15,6 +15,7 @@ from report_runs import (
     corrected,
     failing,
     gates,
+    judged,
     measure,
     named,
     recipe,
@@ -28,6 +29,7 @@ from harness.errors import ReportError
 from harness.records import (
     Drivers,
     IntegrityCheck,
+    JudgingSummary,
     MeasureResult,
     Outcome,
     RecipeResult,
@@ -60,6 +62,7 @@ def plain(value: Run) -> dict[str, Any]:
         corrected(),
         sound(),
         unsound(),
+        judged(),
         run(outcome=Outcome.INCOMPLETE, recipes=()),
     ],
 )
@@ -82,6 +85,13 @@ def test_a_gate_that_stopped_early_says_how_many_examples_there_were() -> None:
     stopped = run(recipe(gates=gates(verdict(n=23, out_of=60))))
     assert plain(stopped)["recipes"][0]["gates"][0]["out_of"] == 60
     assert read_report(report_json(stopped)) == stopped
+
+
+def test_a_report_from_before_judges_were_recorded_is_read() -> None:
+    report = plain(run())
+    del report["recipes"][0]["judging"]
+    del report["recipes"][0]["calibration"]
+    assert read_report(json.dumps(report)) == run()
 
 
 def test_random_runs_read_back_as_the_same_run() -> None:
@@ -145,6 +155,7 @@ def test_whole_numbers_where_a_float_is_declared_become_floats() -> None:
         (IntegrityCheck, form._CHECK),
         (Rule, form._RULE),
         (TrainingSummary, form._TRAINING),
+        (JudgingSummary, form._JUDGING),
         (RecipeResult, form._RECIPE),
         (Run, form._TOP),
     ],
@@ -174,6 +185,7 @@ def test_a_report_from_before_the_later_keys_is_read() -> None:
         (("gate",), form._GATE),
         (("measure",), form._MEASURE),
         (("training",), form._TRAINING),
+        (("judging",), form._JUDGING),
         (("drivers",), form._DRIVERS),
         (("slice_share",), form._SLICE),
         (("term",), form._TERM),

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from report_runs import STAND_IN, by_slice, comparison, failing, gates, named, recipe, run, verdict
+from report_runs import JUDGING, STAND_IN, by_slice, comparison, failing, gates, named, recipe, run, verdict
 
 from harness.records import Drivers, Outcome, RuleKind, Run, SliceShare
 from harness.report import format_value, gates_table, headline, recipe_headline
@@ -11,6 +13,7 @@ from harness.report.wording import (
     drivers_in_words,
     duration,
     is_ready,
+    judging_in_words,
     measure_title,
     moment,
     number,
@@ -366,3 +369,17 @@ def test_a_long_loss_curve_is_averaged() -> None:
     points = curve.training.points.split()
     assert len(points) == 200
     assert points[0] == "0.5,40"
+
+
+def test_what_judging_took_is_one_line() -> None:
+    assert judging_in_words(recipe(judging=JUDGING)) == (
+        "anthropic claude-sonnet-5-5: 112 graded, 8 known from before, 2 without a grade; 117 calls, 172,112 tokens in "
+        "(50,400 from the prompt cache), 20,031 out; $0.4563 of $5.00, at most: 1 did not say what they used"
+    )
+    without_price = replace(JUDGING, cost_usd=None, budget_usd=None, unknown_calls=0, cache_read_tokens=0, calls=1)
+    assert judging_in_words(recipe(judging=without_price)).endswith(
+        "; 1 call, 121,712 tokens in, 20,031 out; price not known"
+    )
+    known = replace(JUDGING, calls=0, graded=0, unscored=0)
+    assert judging_in_words(recipe(judging=known)) == "anthropic claude-sonnet-5-5: 0 graded, 8 known from before"
+    assert judging_in_words(recipe()) == ""
