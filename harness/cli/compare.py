@@ -88,7 +88,7 @@ def _lines(change: RecipeChange) -> Iterator[str]:
 
 
 def _outcome(recipe: RecipeResult) -> str:
-    from harness.pipeline.session import run_outcome
+    from harness.pipeline.merging import run_outcome
     from harness.report.wording import VERDICT_WORDS
 
     return VERDICT_WORDS[run_outcome((recipe,), ())]

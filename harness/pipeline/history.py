@@ -57,7 +57,7 @@ def _entry(stored: StoredRun) -> RunEntry:
 
 
 def _recipe_entry(recipe: RecipeResult) -> RecipeEntry:
-    from harness.pipeline.session import run_outcome  # what makes runs is not needed where the index is up to date
+    from harness.pipeline.merging import run_outcome  # what makes runs is not needed where the index is up to date
 
     outcomes = [gate.verdict.outcome for gate in recipe.gates]
     return RecipeEntry(

@@ -19,7 +19,8 @@ from harness.measures import CapabilityResult, Judged, Measure, PairwiseMeasure
 from harness.pipeline.evaluation import Keep, RecipeRun
 from harness.pipeline.grading import NotStored
 from harness.pipeline.preferring import StoredPreferences
-from harness.pipeline.session import Session, against
+from harness.pipeline.results import against
+from harness.pipeline.session import Session
 from harness.pipeline.stopping import check_stoppable
 from harness.records import ADAPTER, VIEWS, Choices, Example, Outcome, Outputs, Rule, Verdict
 from harness.store import Adapter

@@ -244,7 +244,7 @@ class State:
                 self._send(self.run)
             return
         if self._from_workers:
-            from harness.pipeline.session import merged
+            from harness.pipeline.merging import merged
 
             self.run = merged(self._from_workers, self._problems)
         if self.run is None and unheard:
@@ -289,7 +289,7 @@ class State:
     def _record(self, run: Run) -> None:
         """Keep the run in the store. One that cannot be kept has its verdict, and cannot be promoted."""
         from harness.errors import StoreError
-        from harness.pipeline.session import merged_scores
+        from harness.pipeline.merging import merged_scores
         from harness.report import report_json
         from harness.store import keep_run
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.pipeline.session import merged, run_outcome
+from harness.pipeline.merging import merged, run_outcome
 from harness.records import GateResult, Outcome, RecipeResult, Run, Verdict
 
 PASS, FAIL, INCONCLUSIVE, INCOMPLETE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.INCOMPLETE
