@@ -82,7 +82,7 @@ def test_a_judged_gate_says_what_it_took_and_the_second_run_asks_nothing(
     html = (project / "reports" / "latest" / "report.html").read_text()
     assert "0 graded, 24 known from before" in html
     summary = (project / "reports" / "latest" / "summary.md").read_text()
-    assert "- Judge: anthropic claude-sonnet-5-5 at 127.0.0.1" in summary
+    assert "- Judging: anthropic claude-sonnet-5-5 at 127.0.0.1" in summary
 
 
 def test_a_budget_that_is_reached_makes_the_gate_incomplete(project: Path, pytester: pytest.Pytester) -> None:

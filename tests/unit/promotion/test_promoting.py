@@ -15,6 +15,7 @@ import pytest
 from promotable import ACCURACY, NAME, gate, record, result, run, scores
 
 from harness.errors import PromotionError, StoreError
+from harness.judging import load_rubric
 from harness.pipeline import Places
 from harness.pipeline.promoting import promote, roll_back
 from harness.promotion import Registry, age_from, differences, read_envelope
@@ -332,6 +333,39 @@ def test_slices_and_named_examples_are_decided_again(places: Places) -> None:
         promote(places, run_id, NAME, environ={})
     ids = [line.split(": ")[2] for line in caught.value.problems]
     assert ids == [f"{NAME}/test_half/{ACCURACY}{{half=0}}", f"{NAME}/test_named/{ACCURACY}"]
+
+
+RUBRIC = """\
+name: animals
+task: Says what it is.
+criteria:
+  - {name: correctness, weight: 1, anchors: {1: a, 2: b, 3: c, 4: d, 5: e}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("known", "reason"),
+    [
+        ({}, "the record does not say whether the judge of its gates was checked; run the suites again"),
+        (
+            {"calibrated": True, "problem": "judge drift"},
+            "gates passed by a judge that may decide nothing: judge drift",
+        ),
+        ({"kappa": {"value": 0.3}}, "its judge agrees with people at a kappa of 0.30, and the rubric asks for 0.4"),
+        ({"kappa": None}, "its judge agrees with people at a kappa of not known, and the rubric asks for 0.4"),
+        ({"rubric_digest": "of another"}, "the judge's rubric was changed after the run; run the suites again"),
+    ],
+)
+def test_a_judge_that_may_decide_nothing_promotes_nothing(places: Places, known: dict[str, Any], reason: str) -> None:
+    places.rubrics.mkdir(parents=True)
+    (places.rubrics / f"{NAME}.yaml").write_text(RUBRIC)
+    digest = load_rubric(places.rubrics / f"{NAME}.yaml").digest
+    fit = {"calibrated": True, "problem": None, "kappa": {"value": 0.8}, "rubric_digest": digest}
+    judged = gate(scores(measure="judge.score"))
+    calibration = {**fit, **known} if known else {}
+    assert reason in refused(places, result(places, judged, calibration=calibration))
+    (clean,) = [refused(places, result(places, judged, calibration=fit), first=False)]
+    assert not any("judge" in line and "scores in the record" not in line for line in clean)
 
 
 def test_all_reasons_come_at_once(places: Places) -> None:
