@@ -7,9 +7,9 @@ from typing import NamedTuple
 from harness.errors import HarnessError
 from harness.gates import constant_answers
 from harness.pipeline.evaluation import RecipeRun
-from harness.records import ADAPTER, BASE, PROMOTED, Outcome, Rule
+from harness.records import ADAPTER, BASE, PROMOTED, Outcome, Outputs, Rule
 
-__all__ = ["Obstacle", "copied_answers", "obstacle_of"]
+__all__ = ["Obstacle", "constant", "copied_answers", "obstacle_of"]
 
 
 class Obstacle(NamedTuple):
@@ -37,8 +37,17 @@ def obstacle_of(run: RecipeRun, measure: str, rule: Rule, view: str) -> Obstacle
     unfit = _unfit(run, measure)
     if unfit is not None:
         return Obstacle(unfit)
-    constant = _constant(run, measure, view)
-    return None if constant is None else Obstacle(constant)
+    if rule.early_stop or not measure.startswith("judge."):
+        return None
+    # Looked at before the judge is asked: it is asked nothing then.
+    views = (run.replicate_views() if view == ADAPTER else ()) or (view,)
+    return next(filter(None, (constant(run.answer(one)) for one in views)), None)
+
+
+def constant(outputs: Outputs) -> Obstacle | None:
+    """For a measure of the judge: where it would be, or was, shown one answer to all questions."""
+    problem = constant_answers(outputs)
+    return None if problem is None else Obstacle(f"Not decided: {problem}.")
 
 
 def _unsound(run: RecipeRun, rule: Rule, view: str) -> str | None:
@@ -71,12 +80,3 @@ def copied_answers(run: RecipeRun, measure: str, rule: Rule, view: str) -> str |
         "Not decided: the label scores of the adapter are those of the base to the last digit, so one of them answered "
         "for both. Remove the folder answers of the store and run again."
     )
-
-
-def _constant(run: RecipeRun, measure: str, view: str) -> str | None:
-    """As `_unsound`, where a judge would be shown one answer to all questions. It is asked nothing then."""
-    if not measure.startswith("judge."):
-        return None
-    views = (run.replicate_views() if view == ADAPTER else ()) or (view,)
-    problem = next(filter(None, (constant_answers(run.answer(one)) for one in views)), None)
-    return None if problem is None else f"Not decided: {problem}."

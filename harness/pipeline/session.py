@@ -25,7 +25,7 @@ from harness.measures import Measure, PairwiseMeasure
 from harness.pipeline.evaluation import RecipeRun
 from harness.pipeline.identity import provenance
 from harness.pipeline.merging import corrected, run_outcome, without_number
-from harness.pipeline.obstacles import Obstacle, copied_answers, obstacle_of
+from harness.pipeline.obstacles import Obstacle, constant, copied_answers, obstacle_of
 from harness.pipeline.results import (
     Record,
     against,
@@ -205,6 +205,11 @@ class Session:
         if rule.early_stop:
             texts = texts_of(record.run, measure.name)
             verdict, used = decide_stopping(measure, rule, view, seed=record.recipe.seed, texts=texts)
+            if used and measure.name.startswith("judge."):
+                obstacle = constant(record.run.answer_some(view, used[0].ids))
+                if obstacle is not None:
+                    (verdict,) = self._refuse(record, name, measure, rule, view, obstacle, test=test)
+                    return verdict
             self._keep(record, name, test, measure, (verdict,))
             for scores in used:  # beside those of all examples, which another gate may ask for
                 own = replace(scores, measure=stopped_name(measure.name, record.gates[-1].id))

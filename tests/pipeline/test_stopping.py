@@ -149,7 +149,20 @@ def test_a_comparison_asks_both_views_the_same(project: Path, generated: list[tu
     session.close()
 
 
+RUBRIC = """\
+name: animals
+task: Say what the animal or tool is.
+criteria:
+  right:
+    weight: 1.0
+    anchors: {1: wrong, 2: nearly wrong, 3: half right, 4: nearly right, 5: right}
+"""
+
+
 def test_a_judge_is_asked_only_for_what_the_verdict_takes(project: Path, generated: list[tuple[str, str]]) -> None:
+    rubric = project / "fixtures" / "rubrics" / "animals.yaml"
+    rubric.parent.mkdir()
+    rubric.write_text(RUBRIC)
     session = session_in(project)
     run = session.open("animals")
     judge = ReferenceJudge()
