@@ -193,3 +193,17 @@ def test_processes_write_at_once_and_one_that_is_killed_loses_nothing_it_had_kep
     assert len(found) == 3 * 31
     assert all(value["score"] == int(key[2:]) for key, value in found.items())
     assert time.monotonic() - started < 5.0
+
+
+def test_a_file_that_may_only_be_read_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "grades.sqlite"
+    made = GradeStore(file)
+    made.put("a", {"score": 4.0})
+    made.close()
+    # Rights do not stop every user who runs these tests.
+    monkeypatch.setattr("harness.store.grades.os.access", lambda place, mode: False)
+    store = GradeStore(file)
+    assert store.get(["a", "b"]) == {"a": {"score": 4.0}}
+    assert [path.name for path in tmp_path.iterdir()] == ["grades.sqlite"]
+    with pytest.raises(StoreError, match=r"grades\.sqlite: cannot be used \(attempt to write a readonly database\)"):
+        store.put("b", {"score": 1.0})
