@@ -9,6 +9,7 @@ import shutil
 import stat
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -191,6 +192,22 @@ def test_runs_without_rights_are_one_line(read_only_folder: Path) -> None:
 def test_scores_come_back_from_their_text() -> None:
     assert read_scores(scores_json(SCORES)) == SCORES
     assert list(read_scores(scores_json(SCORES))) == ["tickets", "invoices"]
+
+
+def test_people_seeds_and_the_other_view_come_back_too() -> None:
+    one = Scores(
+        "judge.score",
+        "adapter",
+        ("a", "b"),
+        (4.0, 2.0),
+        2,
+        bounds=(1.0, 5.0),
+        human=(5.0, None),
+        compared_with="base",
+        details={"flips": 1},
+    )
+    both = replace(one, replicates=(one, replace(one, values=(3.0, 3.0), human=(None, None))))
+    assert read_scores(scores_json({"r": [both]})) == {"r": (both,)}
 
 
 def test_columns_that_measures_share_are_written_once() -> None:
