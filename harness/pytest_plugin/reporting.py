@@ -70,6 +70,7 @@ def print_summary(
             f"{run.outcome}, not passed.",
         ]
     reporter.section("adapter harness")
+    reporter.ensure_newline()  # else pytest ends the line of the last test after the first piece that is written
     for line in terminal_summary(run, more):
         style = {line.style: True} if line.style else {}
         reporter.write(line.text[: line.coloured], **style)
