@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -78,6 +79,16 @@ class Places:
         return cls(root, **{**defaults, **{name: path for name, path in chosen.items() if path is not None}})
 
 
+_runs_begun: Counter[str] = Counter()
+
+
+def _run_id(started: datetime) -> str:
+    """Sorts by time; the process id tells runs of the same second apart, and a number those of one process."""
+    name = f"{started:%Y%m%d-%H%M%S}-{os.getpid()}"
+    _runs_begun[name] += 1
+    return name if _runs_begun[name] == 1 else f"{name}-{_runs_begun[name]}"
+
+
 class Session:
     """Opens recipes, decides gates, and ends in a Run.
 
@@ -109,6 +120,7 @@ class Session:
         self.judge_settings = judge_settings or JudgeSettings()
         self._judge_budget = Budget(self.judge_settings.budget_here)
         self.started_at = now()
+        self.run_id = _run_id(self.started_at)
         self._started = time.monotonic()
         self._records: dict[str, Record] = {}
         self._open: RecipeRun | None = None
@@ -347,11 +359,6 @@ class Session:
         All that gates were decided on, and after `finish` also what the report shows beside it.
         """
         return {name: tuple(record.scores.values()) for name, record in self._records.items()}
-
-    @property
-    def run_id(self) -> str:
-        """Sorts by time; the process id tells runs of the same second apart."""
-        return f"{self.started_at:%Y%m%d-%H%M%S}-{os.getpid()}"
 
     @staticmethod
     def _gate_id(record: Record, name: str, test: str, verdict: Verdict) -> str:

@@ -132,6 +132,9 @@ def test_the_run_is_named_after_its_start(project: Path) -> None:
     run = session.finish()
     assert run.run_id.startswith("20261102-090507-")
     assert run.started_at == "2026-11-02T09:05:07+00:00"
+    # A notebook may begin two within a second, and a record is never replaced.
+    another = session_in(project, now=lambda: datetime(2026, 11, 2, 9, 5, 7, tzinfo=UTC))
+    assert another.run_id == f"{run.run_id}-2"
 
 
 # One model at a time
