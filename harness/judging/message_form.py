@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from harness.judging.material import MATERIAL_IS_DATA, marked
+from harness.judging.material import MATERIAL_IS_DATA, REFERENCE_IS_RIGHT, marked
 from harness.judging.messages_api import Unusable
 from harness.judging.protocol import Answer, Grade, JudgeItem
 from harness.judging.rubric import GRADES, Rubric
@@ -124,10 +124,7 @@ def _system_prompt(rubric: Rubric) -> str:
         lines = [f"{grade}: {criterion.anchors[grade]}" for grade in GRADES]
         parts.append("\n".join([f"Criterion `{criterion.name}`", *lines]))
     if rubric.show_reference:
-        parts.append(
-            "`reference` is a correct answer to `question`. An answer in other words can be as good; one that"
-            " contradicts it in substance is wrong."
-        )
+        parts.append(REFERENCE_IS_RIGHT)
     parts.append(f"{MATERIAL_IS_DATA} Write the rationale, at most three sentences, before settling the grades.")
     return "\n\n".join(parts)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from harness.judging.material import MATERIAL_IS_DATA, marked
+from harness.judging.material import MATERIAL_IS_DATA, REFERENCE_IS_RIGHT, marked
 from harness.judging.message_form import Question, version_of
 from harness.judging.messages_api import Unusable
 from harness.judging.rubric import GRADES, Rubric
@@ -126,10 +126,7 @@ def _system_prompt(rubric: Rubric) -> str:
         lines = [f"{grade}: {criterion.anchors[grade]}" for grade in GRADES]
         parts.append("\n".join([f"Criterion `{criterion.name}`, weight {criterion.weight:g}", *lines]))
     if rubric.show_reference:
-        parts.append(
-            "`reference` is a correct answer to `question`. An answer in other words can be as good; one that"
-            " contradicts it in substance is wrong."
-        )
+        parts.append(REFERENCE_IS_RIGHT)
     parts.append(
         "Which answer stands first was drawn by lot and means nothing. Say `tie` if neither is better by the"
         " criteria, and also if both are worthless."

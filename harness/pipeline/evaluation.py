@@ -207,7 +207,7 @@ class RecipeRun:
 
     def of_seed(self, seed: int) -> RecipeRun:
         """The run of the same recipe with this seed alone: its adapter has the fingerprint that it has there."""
-        return RecipeRun(
+        run = RecipeRun(
             self.recipe.model_copy(update={"seed": seed, "seeds": ()}),
             store=self.store,
             progress=self.progress,
@@ -215,6 +215,9 @@ class RecipeRun:
             allow_training=self.allow_training,
             environ=self.environ,
         )
+        # The same data and the same base: read and hashed once, however many seeds there are.
+        run.splits, run.data_digests, run.base = self.splits, self.data_digests, self.base
+        return run
 
     def seed_results(self) -> tuple[SeedResult, ...]:
         """The adapters of the recipe's seeds, once they are there; none where it has one seed."""

@@ -174,7 +174,7 @@ class PlanningSession(Session):
     ) -> Verdict:
         """As Session.gate, with a verdict that says nothing and is incomplete."""
         rule = _rule(measure, view, decide=decide_by, **asked)
-        check_stoppable(measure, rule)
+        check_stoppable(measure, rule, self._records[name].recipe.seeds)
         return self._planned(name, measure, rule, test, view, None, 0)[0]
 
     def gate_slices(

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from harness.durable import sync_folder, write_synced
 from harness.errors import PromotionError, StoreError
 from harness.promotion.attestation import Statement, read_envelope
 from harness.promotion.files import ATTESTATION, differences
@@ -180,14 +181,14 @@ class Registry:
             text = attest(number)
             work = self._work_folder()
             _copy(adapter, work / "adapter", files)
-            _write_synced(work / ATTESTATION, text)
-            _sync_folder(work)
+            write_synced(work / ATTESTATION, text)
+            sync_folder(work)
             target = self.folder / "versions" / str(number)
             target.parent.mkdir(exist_ok=True)
             if target.exists():  # of a promotion that was killed before it got into the history
                 shutil.rmtree(target)
             os.rename(work, target)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
             before = next((move.version for move, _ in reversed(chain) if move.alias == alias), None)
             move = Move(
                 counter=len(chain) + 1,
@@ -270,14 +271,14 @@ class Registry:
 
     def _write(self, folder: str, name: str, text: str) -> None:
         work = self._work_folder() / name
-        _write_synced(work, text)
+        write_synced(work, text)
         target = self.folder / folder / name
         target.parent.mkdir(exist_ok=True)
         # Where the lock of a network file system lets two in, the second must not overwrite the first.
         if folder == "history" and target.exists():
             raise StoreError(f"{target}: was written by another process meanwhile; try again")
         os.replace(work, target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
 
     def _chain(self) -> list[tuple[Move, str]]:
         """Every move with the sha256 of its file."""
@@ -330,7 +331,7 @@ def _copy(source: Path, target: Path, files: Mapping[str, str]) -> None:
             if hashlib.file_digest(stream, "sha256").hexdigest() != digest:
                 raise StoreError(f"{source / name}: was changed while it was promoted; nothing was promoted")
             os.fsync(stream.fileno())
-        _sync_folder(copy.parent)
+        sync_folder(copy.parent)
 
 
 def _read(file: Path) -> str:
@@ -346,20 +347,3 @@ def _unreadable(place: Path, error: OSError) -> StoreError:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _write_synced(file: Path, text: str) -> None:
-    with file.open("wb") as stream:
-        stream.write(text.encode())
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """Names are safe only once their folder is; some network file systems cannot do it."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

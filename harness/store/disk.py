@@ -11,6 +11,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.durable import write_synced
+
 __all__ = [
     "MANIFEST",
     "DamagedError",
@@ -62,7 +64,7 @@ def keep_text(file: Path, text: str, work: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     temporary = work / f"{uuid.uuid4().hex}{UNFINISHED}"
     try:
-        _write_synced(temporary, text)
+        write_synced(temporary, text)
         os.replace(temporary, file)
         sync(file.parent)
     finally:
@@ -81,7 +83,7 @@ def write_manifest(folder: Path, content: Mapping[str, Any]) -> dict[str, Any]:
             sync(path)
             files[path.relative_to(folder).as_posix()] = file_digest(path)
     manifest: dict[str, Any] = json.loads(json.dumps({**content, "files": files}, allow_nan=False))
-    _write_synced(folder / MANIFEST, _manifest_text(manifest))
+    write_synced(folder / MANIFEST, _manifest_text(manifest))
     for path in (*paths, folder):
         if path.is_dir():
             sync(path)
@@ -124,10 +126,3 @@ def read_manifest(folder: Path, expected: Mapping[str, Any], parts: Collection[s
 
 def _manifest_text(manifest: Mapping[str, Any]) -> str:
     return json.dumps({**manifest, "digest": content_key(manifest)}, indent=2, allow_nan=False) + "\n"
-
-
-def _write_synced(file: Path, text: str) -> None:
-    with file.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())

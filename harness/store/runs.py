@@ -9,7 +9,6 @@ A record is made under a temporary name and renamed, and is never changed or rep
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -20,6 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from harness.durable import sync_folder, write_synced
 from harness.errors import StoreError
 from harness.records import Scores
 from harness.store.artifacts import Store, content_key
@@ -79,11 +79,11 @@ def keep_run(root: Path, run_id: str, report: str, scores: Mapping[str, Iterable
             record = work / run_id  # of its own, since nobody else can enter a work folder
             record.mkdir()
             for name, text in {**files, _MANIFEST: json.dumps(manifest, indent=2) + "\n"}.items():
-                _write_synced(record / name, text)
-            _sync_folder(record)
+                write_synced(record / name, text)
+            sync_folder(record)
             target.parent.mkdir(parents=True, exist_ok=True)
             os.rename(record, target)  # fails where there is such a run: a record is never replaced
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
     except OSError as error:
         if target.exists():
             raise StoreError(
@@ -178,20 +178,3 @@ def _unreadable(file: Path, error: OSError) -> StoreError:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _write_synced(file: Path, text: str) -> None:
-    with file.open("wb") as stream:
-        stream.write(text.encode())
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """The names in a folder are safe only once the folder is; some network file systems cannot do it."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

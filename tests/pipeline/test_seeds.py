@@ -10,7 +10,7 @@ from statistics import fmean
 import pytest
 
 from harness.errors import AdapterMissing, GateError, TrainingError
-from harness.pipeline import Places, Session
+from harness.pipeline import Places, PlanningSession, Session
 from harness.records import Outcome, Run
 from harness.report import read_report, report_html, report_json
 from harness.store import read_scores, scores_json
@@ -89,10 +89,18 @@ def test_seeds_are_in_the_report_and_in_the_scores_of_the_record(several: tuple[
 
 def test_early_stopping_is_refused(several: tuple[Path, Run, Session]) -> None:
     root, _, _ = several
-    session = Session(Places.below(root), environ={}, allow_training=False)
-    measure = session.open("litter").generation().exact_match
-    with pytest.raises(GateError, match=r"early_stop bets on one adapter's examples, and the recipe trains 3"):
-        session.gate("litter", measure, test="t", at_least=0.5, early_stop=True)
+    for session in (Session(Places.below(root), environ={}, allow_training=False), PlanningSession(Places.below(root))):
+        measure = session.open("litter").generation().exact_match
+        with pytest.raises(GateError, match=r"early_stop bets on one adapter's examples, and the recipe trains 3"):
+            session.gate("litter", measure, test="t", at_least=0.5, early_stop=True)
+
+
+def test_data_and_base_are_read_once_for_all_seeds(several: tuple[Path, Run, Session]) -> None:
+    run = Session(Places.below(several[0]), environ={}).open("litter")
+    member = run.of_seed(1)
+    assert member.splits is run.splits
+    assert member.base is run.base
+    assert member.data_digests is run.data_digests
 
 
 def test_the_next_run_trains_nothing(several: tuple[Path, Run, Session]) -> None:

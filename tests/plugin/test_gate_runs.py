@@ -45,18 +45,6 @@ def test_accuracy(classification, gate):
 """
 
 
-@pytest.fixture(scope="module")
-def trained_store(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store that has the adapter of the project's recipe, trained once for this module."""
-    from harness.pipeline import Places, Session
-
-    root = tiny.save_project(tmp_path_factory.mktemp("trained"), tiny_model)
-    session = Session(Places.below(root))
-    session.open("animals").adapter()
-    session.close()
-    return root / ".harness"
-
-
 @pytest.fixture
 def project(pytester: pytest.Pytester, tiny_model: Path) -> Path:
     """The tiny project; nothing of this repository's own suites or fixtures is in it."""

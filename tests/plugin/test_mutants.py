@@ -30,17 +30,6 @@ def test_facts(capability, gate):
 """
 
 
-@pytest.fixture(scope="module")
-def trained_store(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from harness.pipeline import Places, Session
-
-    root = tiny.save_project(tmp_path_factory.mktemp("trained"), tiny_model)
-    session = Session(Places.below(root), environ={})
-    session.open("animals").adapter()
-    session.close()
-    return root / ".harness"
-
-
 @pytest.fixture
 def project(pytester: pytest.Pytester, tiny_model: Path, trained_store: Path) -> Path:
     """A project with a sound adapter whose suite passes."""

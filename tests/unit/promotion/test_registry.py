@@ -162,7 +162,7 @@ def _promote_and_be_killed(root: Path, point: int) -> None:
 
         return call
 
-    for name in ("_write_synced", "_sync_folder", "_copy"):
+    for name in ("write_synced", "sync_folder", "_copy"):
         setattr(module, name, counted(getattr(module, name)))
     os.replace, os.rename = counted(os.replace), counted(os.rename)  # type: ignore[assignment]
     promote(root, b"two")
@@ -212,7 +212,7 @@ def test_a_full_disk_promotes_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
 
         return call
 
-    monkeypatch.setattr(module, "_write_synced", full(module._write_synced))
+    monkeypatch.setattr(module, "write_synced", full(module.write_synced))
     monkeypatch.setattr(module.shutil, "copyfile", full(module.shutil.copyfile))
     before = Registry(tmp_path, "animals").live("production")
     what = "nothing was moved" if write < 5 else "production is version 2 now, but its copy in aliases/ cannot be"
