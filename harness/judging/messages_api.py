@@ -23,6 +23,7 @@ __all__ = [
     "Stop",
     "Unusable",
     "backoff",
+    "checked_url",
     "is_private",
 ]
 
@@ -97,7 +98,7 @@ class MessagesApi:
         if not api_key or not api_key.isascii() or not api_key.isprintable():
             # An HTTP library would quote the key in its complaint.
             raise JudgeError("the judge's API key is empty or has characters that no key has")
-        self.base_url = _checked(base_url)
+        self.base_url = checked_url(base_url)
         self._key = api_key
         self._client: Any = None
         self._lock = threading.Lock()
@@ -197,7 +198,7 @@ def backoff(first: float, attempt: int, item_id: str) -> float:
     return min(_LONGEST_WAIT, first * 2.0 ** (attempt - 1)) * (0.75 + 0.5 * spread)
 
 
-def _checked(base_url: str) -> str:
+def checked_url(base_url: str) -> str:
     """The address without a slash at its end. Raises JudgeError for one that cannot be used."""
     found = base_url.strip().rstrip("/")
     try:

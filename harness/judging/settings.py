@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, cast
 
 from harness.errors import JudgeError
+from harness.judging.messages_api import checked_url
 from harness.judging.prices import Price
 
 __all__ = ["SETTINGS", "VARIABLES", "JudgeChoice", "JudgeSettings", "read_settings"]
@@ -85,7 +86,7 @@ def read_settings(texts: Mapping[str, str | None]) -> JudgeSettings:
     return JudgeSettings(
         judges=_judges(chosen.get("judge", "")),
         model=chosen.get("judge_model"),
-        base_url=chosen.get("judge_base_url"),
+        base_url=_url(chosen.get("judge_base_url")),
         budget_usd=_number(chosen, "judge_budget", None),
         panel=cast('Literal["majority", "mean"]', panel),
         concurrency=int(concurrency),
@@ -94,6 +95,13 @@ def read_settings(texts: Mapping[str, str | None]) -> JudgeSettings:
         suite_seconds=_number(chosen, "judge_suite_seconds", None, least=0.1),
         prices=_prices(chosen.get("judge_prices", "")),
     )
+
+
+def _url(text: str | None) -> str | None:
+    try:
+        return None if text is None else checked_url(text)
+    except JudgeError as error:
+        raise JudgeError(f"judge_base_url: {error}") from None
 
 
 def _judges(text: str) -> tuple[JudgeChoice, ...]:

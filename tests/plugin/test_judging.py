@@ -163,6 +163,7 @@ def test_the_key_is_in_no_output_with_locals_and_in_no_file(project: Path, pytes
         (["--harness-judge=claude"], {}, "--harness-judge must be among anthropic, batch, stand-in, got 'claude'*"),
         ([], {"judge_budget": "much"}, "harness_judge_budget must be a number of at least 0, got 'much'"),
         (["--harness-judge=stand-in:x"], {}, "--harness-judge: the stand-in takes no model, got 'stand-in:x'"),
+        (["--harness-judge-base-url=ftp://x"], {}, "--harness-judge-base-url: the judge's base URL must be like *"),
     ],
 )
 def test_a_wrong_setting_is_one_line(

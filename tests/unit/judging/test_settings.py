@@ -144,22 +144,22 @@ def test_a_server_of_ones_own_needs_no_key_and_is_named() -> None:
         (
             {"judge_base_url": "ftp://example.org"},
             {},
-            "the judge's base URL must be like https://host:port, got 'ftp://example.org'",
+            "judge_base_url: the judge's base URL must be like https://host:port, got 'ftp://example.org'",
         ),
         (
             {"judge_base_url": "https://me:secret@example.org"},
             KEY,
-            "the judge's base URL must have no user and no password in it; reports show the address",
+            "judge_base_url: the judge's base URL must have no user and no password in it; reports show the address",
         ),
         (
             {"judge_base_url": "https://me:secret@example.org:port"},
             KEY,
-            "the judge's base URL must be like https://host:port, got 'https://<secret>@example.org:port'",
+            "judge_base_url: the judge's base URL must be like https://host:port, got 'https://<secret>@example.org:port'",
         ),
         (
             {"judge_base_url": "https://example.org/?a=b"},
             KEY,
-            "the judge's base URL must end with its path, got 'https://example.org/?a=b'",
+            "judge_base_url: the judge's base URL must end with its path, got 'https://example.org/?a=b'",
         ),
         (
             {"judge_budget": "1", "judge_model": "qwen"},
