@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -22,16 +23,19 @@ __all__ = ["BLOCK", "IMPLEMENTATION", "block_mask"]
 
 IMPLEMENTATION = "harness_rows"
 BLOCK = 64
-"""Tokens that are computed together; rows are filled up to a multiple of it."""
+"""Tokens that are computed together; the last ones of a row are filled up to as many, for attention alone."""
 
 
 def block_mask(ends: Sequence[int], device: torch.device | str) -> tuple[Tensor, Tensor]:
     """What each block of a row sees: token i sees j exactly if j <= i < ends[j].
 
-    ends: of L tokens in depth-first order, L a multiple of BLOCK. Returns (L / BLOCK, K) int64 indices of keys, and
-    (L / BLOCK, 1, BLOCK, K) bool, True where a token of the block may look at that key. K is the largest number of
-    keys that a block needs; others are filled up with keys that none of their tokens sees.
+    ends: of L tokens in depth-first order, which make B = ceil(L / BLOCK) blocks. Returns (B, K) int64 indices of
+    keys, and (B, 1, BLOCK, K) bool, True where a token of the block may look at that key. K is the largest number of
+    keys that a block needs; others are filled up with keys that none of their tokens sees. A token that only fills up
+    the last block sees one key, since attention over nothing would be NaN.
     """
+    last = len(ends) - 1
+    ends = [*ends, *range(len(ends) + 1, len(ends) + 1 + -len(ends) % BLOCK)]
     keys: list[list[int]] = []
     path: list[int] = []  # the ancestors of the token, and then the token
     for token in range(len(ends)):
@@ -45,7 +49,7 @@ def block_mask(ends: Sequence[int], device: torch.device | str) -> tuple[Tensor,
     tokens = torch.arange(len(ends)).view(-1, BLOCK, 1)
     end = torch.tensor([*ends, 0])[index]  # what only fills up ends before every token
     seen = (index[:, None, :] <= tokens) & (tokens < end[:, None, :])
-    return index.clamp(max=len(ends) - 1).to(device), seen[:, None].to(device)
+    return index.clamp(max=last).to(device), seen[:, None].to(device)
 
 
 def row_attention(
@@ -71,27 +75,55 @@ def row_attention(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
         )
         return output, None
+    if attention_mask is None:
+        raise ValueError("row_keys come with the mask that block_mask made beside them")
     (heads, length, width), shared, (blocks, seen) = query[0].shape, key.shape[1], row_keys.shape
     # Query heads that share a key head stand below each other in one block, so keys are not copied for each.
-    queries = (
-        query[0].reshape(shared, -1, blocks, BLOCK, width).permute(2, 0, 1, 3, 4).reshape(blocks, shared, -1, width)
-    )
+    filled = pad(query[0], (0, 0, 0, blocks * BLOCK - length)).reshape(shared, -1, blocks, BLOCK, width)
+    queries = filled.permute(2, 0, 1, 3, 4).reshape(blocks, shared, -1, width)
     keys, values = (
         given[0].index_select(1, row_keys.flatten()).view(shared, blocks, seen, -1).transpose(0, 1)
         for given in (key, value)
     )
-    if attention_mask is None:
-        raise ValueError("row_keys come with the mask that block_mask made beside them")
-    found = torch.nn.functional.scaled_dot_product_attention(
-        queries,
-        keys,
-        values,
-        attn_mask=attention_mask.repeat(1, 1, heads // shared, 1),
-        dropout_p=dropout if module.training else 0.0,
-        scale=scaling,
-    )
+    mask = attention_mask.repeat(1, 1, heads // shared, 1)
+    dropped = dropout if module.training else 0.0
+    found: Tensor
+    if query.device.type == "cpu" and torch.is_grad_enabled() and not dropped:
+        scale = width**-0.5 if scaling is None else scaling
+        found = _Attention.apply(queries, keys, values, mask, scale)  # type: ignore[no-untyped-call]
+    else:
+        found = scaled_dot_product_attention(queries, keys, values, attn_mask=mask, dropout_p=dropped, scale=scaling)
     rows = found.view(blocks, shared, -1, BLOCK, found.shape[-1]).permute(0, 3, 1, 2, 4)
-    return rows.reshape(1, length, heads, -1), None
+    return rows.reshape(1, -1, heads, found.shape[-1])[:, :length], None
+
+
+class _Attention(torch.autograd.Function):
+    """softmax(scale Q K' + mask) V, whose weights are kept for the backward pass: rows are cut into small blocks, and
+    on a CPU torch's own backward pass, which computes them again, takes almost twice as long.
+
+    queries: (B, H, Q, D), keys and values: (B, H, K, D), mask: (B, 1, Q, K) bool, True where a query may look.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scale: float) -> Tensor:
+        with torch.autocast(queries.device.type, enabled=False):  # it would compute the softmax in float32
+            q, k, v = (given.flatten(0, 1) for given in (queries, keys, values))
+            forbidden = torch.where(mask, 0.0, float("-inf")).to(q.dtype)
+            scores = forbidden.expand(*queries.shape[:3], -1).flatten(0, 1).baddbmm(q, k.mT, alpha=scale)
+            weights = scores.softmax(-1)
+            ctx.save_for_backward(q, k, v, weights)
+            ctx.scale, ctx.heads = scale, queries.shape[:2]
+            output: Tensor = weights.bmm(v).view(queries.shape[:-1] + v.shape[-1:])
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        q, k, v, weights = ctx.saved_tensors
+        with torch.autocast(q.device.type, enabled=False):
+            flowing = gradients[0].flatten(0, 1)
+            scores = torch._softmax_backward_data(flowing.bmm(v.mT), weights, -1, weights.dtype).mul_(ctx.scale)
+            found = (scores.bmm(k), scores.mT.bmm(q), weights.mT.bmm(flowing))
+        return *(gradient.view(*ctx.heads, *gradient.shape[1:]) for gradient in found), None, None
 
 
 AttentionInterface.register(IMPLEMENTATION, row_attention)

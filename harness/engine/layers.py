@@ -125,9 +125,9 @@ class _Joined(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float) -> Tensor:
         flat = x.reshape(-1, x.shape[-1]).to(weight.dtype)
         down, up = a.to(weight.dtype), b.to(weight.dtype)
-        inner = flat @ down.t()
+        inner = (flat @ down.t()).mul_(scale)
         output = linear(flat, weight, bias)
-        output.addmm_(inner, up.t(), alpha=scale)
+        output.addmm_(inner, up.t())
         ctx.save_for_backward(flat, inner, weight, down, up)
         ctx.scale, ctx.shape, ctx.types = scale, x.shape, (x.dtype, a.dtype, b.dtype)
         return output.view(*x.shape[:-1], -1)
@@ -140,7 +140,7 @@ class _Joined(torch.autograd.Function):
         flowing = gradient.reshape(-1, gradient.shape[-1]).to(weight.dtype)
         inner_gradient = (flowing @ up).mul_(ctx.scale)
         a_gradient = (inner_gradient.t() @ flat).to(a_type)
-        b_gradient = (flowing.t() @ inner).to(b_type).mul_(ctx.scale)
+        b_gradient = (inner.t() @ flowing).t().to(b_type)  # quicker than flowing.t() @ inner
         x_gradient = None
         if ctx.needs_input_grad[0]:
             x_gradient = (flowing @ weight).addmm_(inner_gradient, down).view(ctx.shape).to(x_type)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from harness.engine.attention import BLOCK, IMPLEMENTATION, block_mask
+from harness.engine.attention import IMPLEMENTATION, block_mask
+from harness.engine.head import log_probs
 from harness.engine.memory import halving
 from harness.engine.packing import Row, TokenSequence, pack
 
@@ -19,7 +20,7 @@ __all__ = ["ContinuationScore", "batch_log_probs", "batch_tensors", "score_conti
 
 # Tensors of a few lengths instead of every length, as rows have: memory is reused and kernels are compiled once. On
 # 2 CPU cores the search for free memory took a fifth of a training step when every row had its own length.
-_PREDICTOR_STEP = 16
+_LENGTH_STEP = 16
 
 
 class ContinuationScore(NamedTuple):
@@ -33,13 +34,13 @@ def batch_tensors(rows: Sequence[Row], device: torch.device | str, *, blocks: bo
     """The arguments of a causal language model's forward for one batch of `pack`.
 
     input_ids: (B, L) int64. Rows of one sequence are plain causal and need no more: shorter ones are filled up behind
-    their end, which no token of theirs sees. One row of several sequences is filled up to a multiple of BLOCK and has
+    their end, which no token of theirs sees. One row of several sequences is filled up a little too, and has
     position_ids, (1, L) int64, and an attention_mask: (1, 1, L, L) bool, True where a token may look, or with `blocks`,
     for models that compute `row_attention`, its mask and row_keys.
     """
     several = len(rows) == 1 and rows[0].ends.count(len(rows[0])) != len(rows[0])
     longest = max(map(len, rows))
-    length = longest + (-longest % BLOCK if several else 0)
+    length = longest + (-longest % _LENGTH_STEP if several else 0)
     arguments = {
         "input_ids": torch.tensor([row.tokens + [row.tokens[-1]] * (length - len(row)) for row in rows], device=device)
     }
@@ -63,24 +64,22 @@ def batch_log_probs(model: Any, rows: Sequence[Row], device: torch.device | str)
     The second is None where gradients are recorded: training has no use for it.
     """
     distinct = sorted({predictor for row in rows for predictor in row.predictors})
-    filled = distinct + distinct[-1:] * (-len(distinct) % _PREDICTOR_STEP)
+    filled = distinct + distinct[-1:] * (-len(distinct) % _LENGTH_STEP)
     where = {predictor: i for i, predictor in enumerate(distinct)}
     blocks = getattr(getattr(model, "config", None), "_attn_implementation", None) == IMPLEMENTATION
     arguments = batch_tensors(rows, device, blocks=blocks)
-    logits = model(**arguments, logits_to_keep=torch.tensor(filled, device=device), use_cache=False).logits
+    arguments["logits_to_keep"] = torch.tensor(filled, device=device)
     # Indices into all rows at once: taking a row out of the logits would copy them in the backward pass.
-    lines = [
-        torch.tensor([number * len(filled) + where[predictor] for predictor in row.predictors], device=device)
-        for number, row in enumerate(rows)
-    ]
-    targets = [torch.tensor(row.targets, device=device) for row in rows]
-    flat = logits.flatten(0, 1)
-    log_probs = torch.log_softmax(flat.float(), dim=-1)
-    likeliest = None if torch.is_grad_enabled() else flat.argmax(dim=-1)
-    return [
-        (log_probs[line, target], None if likeliest is None else likeliest[line] == target)
-        for line, target in zip(lines, targets, strict=True)
-    ]
+    lines = [number * len(filled) + where[predictor] for number, row in enumerate(rows) for predictor in row.predictors]
+    targets = [target for row in rows for target in row.targets]
+    found, likeliest = log_probs(
+        model, arguments, torch.tensor(lines, device=device), torch.tensor(targets, device=device)
+    )
+    sizes = [len(row.targets) for row in rows]
+    parts = torch.split(found, sizes)
+    if likeliest is None:
+        return [(part, None) for part in parts]
+    return list(zip(parts, torch.split(likeliest, sizes), strict=True))
 
 
 def score_continuations(
@@ -104,17 +103,17 @@ def score_continuations(
     def score(rows: Sequence[Row], indices: Sequence[int]) -> None:
         with torch.inference_mode():
             results = batch_log_probs(model, rows, device)
-        for row, (log_probs, likeliest) in zip(rows, results, strict=True):
+        for row, (found, likeliest) in zip(rows, results, strict=True):
             if likeliest is None:
                 raise RuntimeError("scores are computed without gradients")
-            log_prob_list, likeliest_list = log_probs.tolist(), likeliest.tolist()
+            log_prob_list, likeliest_list = found.tolist(), likeliest.tolist()
             for member, edges in row.members:
-                found = ContinuationScore(
+                result = ContinuationScore(
                     sum(log_prob_list[edge] for edge in edges), all(likeliest_list[edge] for edge in edges)
                 )
-                scores[indices[member]] = found
+                scores[indices[member]] = result
                 if scored is not None:
-                    scored(indices[member], found)
+                    scored(indices[member], result)
             if progress is not None:
                 progress(len(row.members))
 

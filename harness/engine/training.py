@@ -117,6 +117,7 @@ def train_adapter(
     with _quiet_libraries(), _interruptible() as interrupted:
         if checkpoints is not None:
             saving = Saving(checkpoints, recorder.log, stopping=lambda: bool(interrupted.signal), progress=progress)
+        trainer = None
         try:
             trainer = _RowTrainer(
                 model=loaded.model,
@@ -142,6 +143,10 @@ def train_adapter(
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
+            if trainer is None:
+                raise TrainingError(
+                    "Memory ran out before the first training step. Free some on the device, or use a smaller model."
+                ) from error
             raise TrainingError(
                 f"Training ran out of memory with rows of {trainer.budget} tokens, as many as the longest example "
                 "has. Set training.activation_checkpointing: true, shorten that example, or use a smaller model."

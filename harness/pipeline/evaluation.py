@@ -57,6 +57,7 @@ _TRAINING_CODE = tuple(
         "attention",
         "chat",
         "checkpoints",
+        "head",
         "layers",
         "memory",
         "models",

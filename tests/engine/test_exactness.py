@@ -35,7 +35,9 @@ SEQUENCES = [
 @pytest.fixture(scope="module", params=["llama", "qwen2", "gpt_neox"])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tiny.save_tiny_model(tmp_path_factory.mktemp(request.param), architecture=request.param)
-    return load_base(folder, {"bnb_4bit_compute_dtype": "float32"}, "cpu").model.requires_grad_(True)
+    model = load_base(folder, {"bnb_4bit_compute_dtype": "float32"}, "cpu").model.requires_grad_(True)
+    model.get_output_embeddings().requires_grad_(False)  # as in training, where it is read for what is predicted alone
+    return model
 
 
 def alone(model: Any, sequence: TokenSequence) -> tuple[float, bool]:

@@ -248,6 +248,17 @@ def test_memory_for_less_than_the_longest_example_is_an_error(
         train(load_base(tiny_model, FLOAT32, "cpu"), tmp_path)
 
 
+def test_memory_that_runs_out_before_the_first_step_is_an_error(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*_arguments: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("harness.engine.training.join_adapters", no_memory)
+    with pytest.raises(TrainingError, match="Memory ran out before the first training step"):
+        train(load_base(tiny_model, FLOAT32, "cpu"), tmp_path)
+
+
 def stock_tokens(tokenizer: Any, row: dict[str, Any]) -> dict[str, list[int]]:
     """Prompt and completion as TRL takes them when they are already tokens: loss on the completion only."""
     prompt = tokenizer(
