@@ -114,7 +114,10 @@ def _decode(
         if "position_ids" in inputs:
             keep["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)[:, -step.shape[1] :]
         out = model(input_ids=step, attention_mask=mask, past_key_values=cache, use_cache=True, **keep)
-        step = logits_processor(input_ids, out.logits[:, -1].float()).argmax(-1, keepdim=True)
+        scores = out.logits[:, -1]
+        if logits_processor:
+            scores = logits_processor(input_ids, scores.float())
+        step = scores.max(-1, keepdim=True).indices  # of equal ones the first, as argmax, and several times faster
         for line, token, over in zip(lines, step[:, 0].tolist(), ended.tolist(), strict=True):
             if not over:
                 answers[line].append(token)

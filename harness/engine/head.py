@@ -82,7 +82,8 @@ def _forward(head: Any, hidden: Tensor) -> Tensor:
     """The head's logits, or where `wanted` is set: (2, E) float32, log-probabilities and whether each is the likeliest,
     (1, E) where gradients are recorded."""
     if head.wanted is None:
-        return linear(hidden, head.weight, head.bias)
+        # Of the last token of many prompts, which do not lie side by side, torch would copy the matrix for each.
+        return linear(hidden.contiguous(), head.weight, head.bias)
     (lines, targets), head.wanted = head.wanted, None
     flat = hidden.flatten(0, -2)
     output: Tensor

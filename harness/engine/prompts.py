@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 __all__ = ["SharedPrompt", "kept_tokens", "prompt_tensors", "shared_length"]
 
 
+_ROOM = 64
+"""Tokens for which a cache has room at least when it grows."""
+
+
 def shared_length(prompts: Sequence[Sequence[int]]) -> int:
     """How many leading tokens all prompts have in common, leaving every prompt at least one of its own."""
     first, last = (
@@ -62,12 +66,49 @@ class SharedPrompt:
             return None
         cache = copy.deepcopy(self._cache)
         cache.batch_repeat_interleave(batch_size)
+        cache.layers = [_RoomyLayer.of(layer) for layer in cache.layers]
         return cache
 
 
 def kept_tokens(cache: Any) -> bool:
     """Whether a cache holds nothing but the keys and values of every token, so that lines can be dropped or copied."""
-    return type(cache) is DynamicCache and all(type(layer) is DynamicLayer for layer in cache.layers)
+    return type(cache) is DynamicCache and all(type(layer) in (DynamicLayer, _RoomyLayer) for layer in cache.layers)
+
+
+class _RoomyLayer(DynamicLayer):
+    """Keys and values with room behind them for the next tokens; DynamicLayer copies all of them for every token.
+
+    keys, values: (B, H, L, D) views of the first L tokens in `room`, two tensors of (B, H, at least L, D).
+    """
+
+    keys: Tensor
+    values: Tensor
+    room: tuple[Tensor, Tensor] | None = None
+
+    @classmethod
+    def of(cls, layer: DynamicLayer) -> _RoomyLayer:
+        roomy = cls()
+        roomy.__dict__.update(layer.__dict__)
+        return roomy
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        start = self.get_seq_length()
+        end = start + key_states.shape[-2]
+        room = self.room
+        if room is None or self.keys.data_ptr() != room[0].data_ptr() or end > room[0].shape[-2]:
+            # There was none, lines have left the batch, or it is full.
+            room = self.room = (_room(key_states, end), _room(value_states, end))
+            if start:
+                room[0][:, :, :start], room[1][:, :, :start] = self.keys, self.values
+        room[0][:, :, start:end], room[1][:, :, start:end] = key_states, value_states
+        self.keys, self.values = room[0][:, :, :end], room[1][:, :, :end]
+        return self.keys, self.values
+
+
+def _room(states: Tensor, tokens: int) -> Tensor:
+    return states.new_empty(*states.shape[:2], tokens + max(_ROOM, tokens // 4), states.shape[3])
 
 
 def _read(model: Any, tokens: Sequence[int], device: torch.device | str) -> DynamicCache | None:

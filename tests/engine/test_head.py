@@ -120,6 +120,21 @@ def test_logits_are_still_given_to_whoever_asks(plain: Any) -> None:
     torch.testing.assert_close(model(**TOKENS).logits, plain(**TOKENS).logits, rtol=0, atol=0)
 
 
+def test_the_last_tokens_of_many_prompts_are_read_at_once(plain: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch copies the head's matrix for each prompt if their hidden states do not lie side by side."""
+    given: list[torch.Tensor] = []
+    multiply = head.linear
+
+    def linear(x: torch.Tensor, *rest: Any) -> torch.Tensor:
+        given.append(x)
+        return multiply(x, *rest)
+
+    model = narrowed(plain)
+    monkeypatch.setattr(head, "linear", linear)
+    model(input_ids=torch.arange(24).view(3, 8), logits_to_keep=1)
+    assert [(x.shape[:2], x.is_contiguous()) for x in given] == [((3, 1), True)]
+
+
 def test_a_failed_pass_leaves_nothing_behind(plain: Any) -> None:
     model = narrowed(plain)
     with pytest.raises(IndexError):
