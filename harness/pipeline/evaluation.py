@@ -111,6 +111,8 @@ class RecipeRun:
         self.baseline_alias = baseline_alias
         self.judge_settings = judge_settings or JudgeSettings()
         self.judge_budget = judge_budget or Budget(self.judge_settings.budget_here)
+        self.before_training: Callable[[], None] | None = None
+        """What must not fail once the training has been paid for."""
         self.from_store: bool | None = None
         self.outputs: dict[str, Outputs] = {}
         self.choices: dict[str, Choices] = {}
@@ -218,6 +220,7 @@ class RecipeRun:
         )
         # The same data and the same base: read and hashed once, however many seeds there are.
         run.splits, run.data_digests, run.base = self.splits, self.data_digests, self.base
+        run.before_training = self.before_training
         return run
 
     def seed_results(self) -> tuple[SeedResult, ...]:
@@ -280,6 +283,8 @@ class RecipeRun:
         from harness.engine.training import hardware, train_adapter
 
         splits, recipe = self.splits, self.recipe
+        if self.before_training is not None:
+            self.before_training()
         self.progress.message(
             f"{recipe.name}: fine-tuning {self.base.name} on {len(splits.train)} examples "
             f"(fingerprint {self.fingerprint[:12]} is not in {self.store.root})"
@@ -583,6 +588,10 @@ class RecipeRun:
         check = self._judge_check
         human = load_human_grades(check.file.parent.parent / "human" / f"{self.recipe.name}.jsonl", check.rubric)
         return self._judged(check.grades if self.asks_judges else check.known, check.preferences, human)
+
+    def require_judge(self) -> None:
+        """Raises what `judge` would: a missing rubric or key is better known before a training than after it."""
+        self._judge_check  # noqa: B018
 
     def judge_problem(self) -> str | None:
         """Why no gate may be decided by the recipe's judge, or None; the judge is checked on first use.

@@ -10,6 +10,7 @@ import pytest
 from harness.pytest_plugin.gating import Gate
 from harness.pytest_plugin.options import inconclusive_of
 from harness.pytest_plugin.planning import AbsentAdapter
+from harness.pytest_plugin.selection import recipe_of
 from harness.pytest_plugin.state import STATE
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ def recipe(request: pytest.FixtureRequest) -> Iterator[Recipe]:
     state = request.config.stash[STATE]
     with state.reporting(request.param):
         run = state.session.open(request.param)
+    items = request.session.items
+    if any(recipe_of(item) == request.param and "judge" in getattr(item, "fixturenames", ()) for item in items):
+        run.before_training = run.require_judge
     yield run.recipe
     run.close()
 

@@ -198,3 +198,25 @@ def test_a_budget_for_a_model_without_a_price_is_an_error(project: Path, pyteste
     assert "harness_judge_budget is set, and the price of the model 'qwen' is not known" in result.stdout.str()
     (problem,) = [report(project)["problem"]]
     assert "the price of the model 'qwen' is not known" in problem
+
+
+def test_a_judge_that_cannot_be_asked_is_named_before_anything_is_trained(
+    project: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ANTHROPIC_API_KEY")
+    (project / "suites" / "test_animals.py").write_text(
+        "import pytest\n"
+        'pytestmark = pytest.mark.recipes("animals")\n'
+        "def test_trained(adapter): pass\n"
+        "def test_judged(judge, gate): gate(judge.score, at_least=3.0)\n"
+    )
+    pytester.makeini("[pytest]\naddopts = -p no:cacheprovider\n")
+    result = pytester.runpytest_inprocess("suites", "--harness-judge=anthropic")
+    result.assert_outcomes(errors=2)
+    result.stdout.fnmatch_lines(["*the judge anthropic needs a key: set ANTHROPIC_API_KEY*"])
+    result.stdout.no_fnmatch_line("*fine-tuning*")
+    # Without a test that needs the judge, training begins, and finds that the base model is none.
+    result = pytester.runpytest_inprocess("suites", "--harness-judge=anthropic", "-k", "trained")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*fine-tuning*"])
+    result.stdout.no_fnmatch_line("*needs a key*")
