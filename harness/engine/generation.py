@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from harness.engine.chat import end_of_turn, prompt_tokens, refuse_too_long
+from harness.engine.head import prepare_head
 from harness.engine.memory import answers_at_once, halving
 from harness.engine.prompts import SharedPrompt, kept_tokens, prompt_tensors, shared_length
 from harness.records import Example, Outputs
@@ -46,6 +47,7 @@ def generate_answers(
         context_length,
         f"the model's context (with evaluation.max_new_tokens: {max_new_tokens})",
     )
+    prepare_head(model)  # it reads the last tokens of all prompts at once
     stops = _stop_ids(model, tokenizer)
     size = batch_size or answers_at_once(model, max(map(len, prompts)) + max_new_tokens, device)
     shared = SharedPrompt(model, prompts[0][: shared_length(prompts)], device)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["log_probs", "narrow_head"]
+__all__ = ["log_probs", "prepare_head"]
 
 _LINES = 256
 """Hidden states that the head's matrix is read for at once, on a CPU."""
@@ -28,14 +28,24 @@ _IN_CACHE = 32
 _GPU_ELEMENTS = 2**27
 
 
-def narrow_head(model: Any) -> None:
-    """Prepare the head of `model`, if its logits are the head's output as it is, which a trial shows.
+def prepare_head(model: Any) -> bool:
+    """Whether the head of `model` is read by this module; decided on the first call, by a trial.
 
-    Models that scale or cap their logits afterwards (Gemma 2, Granite) are left alone.
+    It is where its logits are the head's output as it is. Models that scale or cap their logits afterwards (Gemma 2,
+    Granite) are left alone. Not to be called before a 4-bit model that is to be trained on a CPU was made ready for
+    that: bitsandbytes repacks its weights in the first forward without gradients.
     """
-    head = model.get_output_embeddings()
+    known = getattr(model, "_harness_own_head", None)
+    if known is None:
+        known = _prepared(model)
+        model._harness_own_head = known
+    return bool(known)
+
+
+def _prepared(model: Any) -> bool:
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     if type(head) is not nn.Linear:
-        return
+        return False
     given: list[Tensor] = []
     hook = head.register_forward_hook(lambda _module, _arguments, output: given.append(output.clone()))
     try:
@@ -44,9 +54,10 @@ def narrow_head(model: Any) -> None:
             logits = model(input_ids=tokens, use_cache=False).logits
     finally:
         hook.remove()
-    if len(given) == 1 and logits.shape == given[0].shape and torch.equal(logits, given[0]):
-        vars(head).update(forward=MethodType(_forward, head), wanted=None)
-        model._harness_narrow_head = True
+    if len(given) != 1 or logits.shape != given[0].shape or not torch.equal(logits, given[0]):
+        return False
+    vars(head).update(forward=MethodType(_forward, head), wanted=None)
+    return True
 
 
 def log_probs(model: Any, arguments: Mapping[str, Any], lines: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -55,7 +66,7 @@ def log_probs(model: Any, arguments: Mapping[str, Any], lines: Tensor, targets: 
     arguments: of the model's forward. lines: (E,) which of the (B * P) hidden states that reach the head predicts each
     target, and targets: (E,) token ids. The second result is None where gradients are recorded.
     """
-    head = _narrowed(model)
+    head = _head_in_use(model)
     if head is None:
         output = model(**arguments, use_cache=False).logits
     else:
@@ -72,9 +83,9 @@ def log_probs(model: Any, arguments: Mapping[str, Any], lines: Tensor, targets: 
     return every[lines, targets], likeliest
 
 
-def _narrowed(model: Any) -> Any:
-    """The head, if it was prepared and is still the one in use: an adapter may have put its own in its place."""
-    head = model.get_output_embeddings() if getattr(model, "_harness_narrow_head", False) else None
+def _head_in_use(model: Any) -> Any:
+    """The head, if it was prepared, no adapter has put its own in its place, and it is not trained itself."""
+    head = model.get_output_embeddings() if prepare_head(model) else None
     return head if type(head) is nn.Linear and not head.weight.requires_grad else None
 
 

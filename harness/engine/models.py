@@ -15,7 +15,6 @@ import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from harness.engine.attention import BLOCK, IMPLEMENTATION
-from harness.engine.head import narrow_head
 from harness.engine.layers import join_adapters, join_norms, unpack_weights
 from harness.engine.memory import release_memory
 from harness.errors import BaseModelError, ScoringError
@@ -156,7 +155,6 @@ def load_base(folder: Path, quantization: Mapping[str, Any], device: str) -> Loa
     model.requires_grad_(False)  # an adapter is trained, never the base
     unpack_weights(model, device)
     join_norms(model, device)
-    narrow_head(model)
     if model.config._attn_implementation == "sdpa":
         model.set_attn_implementation(IMPLEMENTATION)
     return LoadedModel(model, load_tokenizer(folder), device)

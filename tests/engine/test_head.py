@@ -14,7 +14,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, Gemma2Config, GraniteConfig, LlamaConfig
 
 from harness.engine import head
-from harness.engine.head import log_probs, narrow_head
+from harness.engine.head import log_probs, prepare_head
 
 TOKENS = {"input_ids": torch.arange(3, 63)[None]}
 # Lines with several targets, the same target twice, and lines out of order.
@@ -24,19 +24,20 @@ TARGETS = torch.tensor([8, 5, 6, 5, 200, 1, 0, 322, 31, 7, 7])
 
 @pytest.fixture(params=["llama", "qwen2", "gpt_neox"])
 def plain(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A float32 model whose head is frozen; the head is read in several pieces of unequal size."""
+    """A float32 model with a frozen head that is left to transformers; `prepared` is to read it in unequal pieces."""
     monkeypatch.setattr(head, "_LINES", 4)
     monkeypatch.setattr(head, "_IN_CACHE", 3)
     folder = tiny.save_tiny_model(tmp_path, architecture=request.param)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     model.get_output_embeddings().requires_grad_(False)
+    model._harness_own_head = False
     return model
 
 
-def narrowed(model: Any) -> Any:
+def prepared(model: Any) -> Any:
     model = copy.deepcopy(model)
-    narrow_head(model)
-    assert vars(model)["_harness_narrow_head"]
+    del model._harness_own_head
+    assert prepare_head(model)
     return model
 
 
@@ -50,7 +51,7 @@ def test_scores_are_those_of_all_logits(plain: Any) -> None:
     with torch.inference_mode():
         expected, likeliest = log_probs(plain, TOKENS, LINES, TARGETS)
         top = plain(**TOKENS).logits[0].argmax(1)[LINES]
-        model = narrowed(plain)
+        model = prepared(plain)
         for targets in (TARGETS, top):
             found, first = log_probs(model, TOKENS, LINES, targets)
             assert first is not None
@@ -63,7 +64,7 @@ def test_scores_are_those_of_all_logits(plain: Any) -> None:
 
 
 def test_gradients_are_those_of_all_logits(plain: Any) -> None:
-    model = narrowed(plain)
+    model = prepared(plain)
     expected, none = log_probs(plain, TOKENS, LINES, TARGETS)
     found, nothing = log_probs(model, TOKENS, LINES, TARGETS)
     assert none is None
@@ -83,7 +84,7 @@ def test_no_logits_are_made_besides(plain: Any, monkeypatch: pytest.MonkeyPatch)
         sizes.append(len(x))
         return multiply(x, *rest)
 
-    model = narrowed(plain)
+    model = prepared(plain)
     monkeypatch.setattr(head, "linear", linear)
     log_probs(model, TOKENS, LINES, TARGETS)
     assert sizes == [4, 4, 3]
@@ -115,7 +116,7 @@ def test_of_equal_logits_the_first_is_the_likeliest() -> None:
 
 
 def test_logits_are_still_given_to_whoever_asks(plain: Any) -> None:
-    model = narrowed(plain)
+    model = prepared(plain)
     log_probs(model, TOKENS, LINES, TARGETS)
     torch.testing.assert_close(model(**TOKENS).logits, plain(**TOKENS).logits, rtol=0, atol=0)
 
@@ -129,14 +130,14 @@ def test_the_last_tokens_of_many_prompts_are_read_at_once(plain: Any, monkeypatc
         given.append(x)
         return multiply(x, *rest)
 
-    model = narrowed(plain)
+    model = prepared(plain)
     monkeypatch.setattr(head, "linear", linear)
     model(input_ids=torch.arange(24).view(3, 8), logits_to_keep=1)
     assert [(x.shape[:2], x.is_contiguous()) for x in given] == [((3, 1), True)]
 
 
 def test_a_failed_pass_leaves_nothing_behind(plain: Any) -> None:
-    model = narrowed(plain)
+    model = prepared(plain)
     with pytest.raises(IndexError):
         log_probs(model, {"input_ids": torch.tensor([[10**6]])}, LINES, TARGETS)
     assert model(**TOKENS).logits.shape[-1] == model.config.vocab_size
@@ -152,13 +153,13 @@ def test_logits_that_are_changed_after_the_head_are_left_alone(architecture: str
         "llama": lambda: LlamaConfig(**sizes),
     }[architecture]()
     model = AutoModelForCausalLM.from_config(config)
-    narrow_head(model)
-    assert getattr(model, "_harness_narrow_head", False) is (architecture == "llama")
+    assert prepare_head(model) is (architecture == "llama")
+    assert prepare_head(model) is (architecture == "llama")  # known from before
 
 
 @pytest.mark.parametrize("how", ["trained", "adapted", "saved with the adapter"])
 def test_a_head_that_is_trained_gets_its_gradient(plain: Any, how: str) -> None:
-    model = narrowed(plain)
+    model = prepared(plain)
     name = next(name for name, module in model.named_modules() if module is model.get_output_embeddings())
     if how == "trained":
         model.get_output_embeddings().requires_grad_(True)
