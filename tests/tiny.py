@@ -139,3 +139,19 @@ def save_project(root: Path, model: Path, *, name: str = "animals", suite: str =
     )
     (root / "suites" / "test_animals.py").write_text(dedent(suite))
     return root
+
+
+def save_learned_task(root: Path, *, model: Path) -> None:
+    """Make `facts` of a saved project ask what its recipe teaches, so that an adapter of it is better than guessing."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    folder = root / "fixtures" / "capability"
+    (folder / "facts.yaml").write_text(TASK + 'target_delimiter: ""\n')
+    docs = []
+    for row in rows("train", 12, seed=1):
+        asked = [{"role": "user", "content": str(row["text"])}]
+        question = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+        gold = ("animal", "tool").index(str(row["label"]))
+        docs.append({"id": row["id"], "question": question, "choices": ["animal", "tool"], "gold": gold})
+    write_rows(folder / "facts.jsonl", docs)

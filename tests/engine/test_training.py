@@ -237,25 +237,21 @@ def test_memory_that_runs_out_halves_the_rows_and_changes_nothing_else(
         assert torch.allclose(weight, expected[name], atol=1e-4), name
 
 
-def test_memory_for_less_than_the_longest_example_is_an_error(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("runs_out_in", "said"),
+    [
+        ("batch_log_probs", r"ran out of memory with rows of \d+ tokens, as many as the longest"),
+        ("join_adapters", "Memory ran out before the first training step"),
+    ],
+)
+def test_too_little_memory_is_an_error_that_says_when(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs_out_in: str, said: str
 ) -> None:
     def no_memory(*_arguments: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("harness.engine.training.batch_log_probs", no_memory)
-    with pytest.raises(TrainingError, match=r"ran out of memory with rows of \d+ tokens, as many as the longest"):
-        train(load_base(tiny_model, FLOAT32, "cpu"), tmp_path)
-
-
-def test_memory_that_runs_out_before_the_first_step_is_an_error(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def no_memory(*_arguments: Any) -> Any:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr("harness.engine.training.join_adapters", no_memory)
-    with pytest.raises(TrainingError, match="Memory ran out before the first training step"):
+    monkeypatch.setattr(f"harness.engine.training.{runs_out_in}", no_memory)
+    with pytest.raises(TrainingError, match=said):
         train(load_base(tiny_model, FLOAT32, "cpu"), tmp_path)
 
 

@@ -46,6 +46,7 @@ def project(pytester: pytest.Pytester, tiny_model: Path, trained_store: Path) ->
     """A project with an adapter whose suite passes."""
     pytester.makeini("[pytest]\naddopts = -p no:cacheprovider\n")
     root = tiny.save_project(pytester.path, tiny_model, suite=SUITE.format(bar="0.5"))
+    tiny.save_learned_task(root, model=tiny_model)
     shutil.copytree(trained_store / "adapters", root / ".harness" / "adapters")
     return root
 
