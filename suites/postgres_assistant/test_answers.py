@@ -1,7 +1,7 @@
 """Does the assistant always state the minimum version, and are its answers any good?
 
-Thresholds are for the embedded 135M model, which learns the form and not the facts, and loops on about one question in
-eight. An 8B model should state a version in 99 of 100 answers and reach a judge's score of 4.0 of 5.
+Thresholds are for the embedded 135M model, which learns the form and not the facts, and loops on one question in sixty.
+An 8B model should state a version in 99 of 100 answers and reach a judge's score of 4.0 of 5.
 
 Characters in common with the reference do not tell a right answer from a wrong one: these two gates say that the
 adapter writes more like the references than its base, and no more. Whether answers are right is the judge's to say. The

@@ -1,7 +1,7 @@
 """What did training cost? At most 15 points of general knowledge here, 10 of the rest; 5 of each for an 8B model.
 
-Four epochs of one kind of answer cost the embedded 135M model 7 points of general knowledge (300 questions, interval 3
-to 12), so a margin of 10 would be inconclusive on this many questions.
+Four epochs of one kind of answer cost the embedded 135M model 6 points of general knowledge (300 questions, interval 2
+to 10), so a margin of 10 would be inconclusive on this many questions.
 """
 
 import pytest
