@@ -92,6 +92,44 @@ def stock_model(folder: Path, quantization: Mapping[str, Any], device: str) -> A
     ).eval()
 
 
+SHAPES: dict[str, dict[str, int]] = {
+    "8b": {
+        "vocab_size": 128256,
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+    },
+    "tiny": {
+        "vocab_size": 49152,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    },
+}
+"""Sizes of Llama models whose speed is of interest and whose answers are not; "tiny" is there to try a program."""
+
+
+def random_model(folder: Path, shape: str, tokenizer: Path, device: str) -> None:
+    """Save a Llama of SHAPES[shape] with random bfloat16 weights and the tokenizer of another model into `folder`.
+
+    The weights are drawn on `device`, which has to hold them: 16 GB for 8b, and as much on the disk.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
+
+    words = AutoTokenizer.from_pretrained(tokenizer)
+    special = {name: getattr(words, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    torch.manual_seed(0)
+    with torch.device(device):
+        model = AutoModelForCausalLM.from_config(LlamaConfig(**SHAPES[shape], **special), dtype=torch.bfloat16)
+    model.save_pretrained(folder, max_shard_size="4GB")
+    words.save_pretrained(folder)
+
+
 def arc_easy(data: Path, folder: Path, task: str, items: int) -> None:
     """Write the first `items` questions of ARC-Easy's test set into `folder` as a task of lm-eval.
 

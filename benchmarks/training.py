@@ -2,10 +2,12 @@
 
     python benchmarks/training.py                       # both data sets, 16 steps each
     python benchmarks/training.py --data postgres_assistant --steps 57
+    python benchmarks/training.py --shape 8b            # on a GPU: a model of that shape, with random weights
 
-SFTTrainer runs twice: with the recipe's arguments alone, and with activation checkpointing off, as the harness sets it
-on a CPU. Each side trains in a process of its own, in turn, from the same NF4 weights, and is then measured by one
-function on the same validation set. Prints Markdown: seconds a step, validation loss, peak memory, and their ratios.
+SFTTrainer runs three times: with the recipe's arguments alone; with activation checkpointing as the harness sets it,
+which is off on a CPU; and so again with packing and the fastest attention that is installed. Each side trains in a
+process of its own, in turn, from the same NF4 weights, and is then measured by one function on the same validation set.
+Prints Markdown: seconds a step, validation loss, peak memory (of the GPU, where there is one), and their ratios.
 """
 
 from __future__ import annotations
@@ -24,7 +26,17 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from _common import ROOT, BenchmarkError, machine_line, measured, ratio_row, stock_model, table
+from _common import (
+    ROOT,
+    SHAPES,
+    BenchmarkError,
+    machine_line,
+    measured,
+    random_model,
+    ratio_row,
+    stock_model,
+    table,
+)
 
 DATA = {"shared_prompt": 6.0, "postgres_assistant": 3.0}
 """Data set -> how many times faster than SFTTrainer is the target."""
@@ -36,9 +48,13 @@ _SYSTEM = (
 )
 """Makes a shared prompt of about 80 tokens."""
 
-SIDES = ("peer", "quick", "project")
-"""SFTTrainer, SFTTrainer without activation checkpointing, and the harness."""
+SIDES = ("peer", "quick", "packing", "project")
+"""SFTTrainer, SFTTrainer with the harness' activation checkpointing, the same with packing, and the harness."""
 
+_PACKED_TOKENS = 1024
+"""A packed row of SFTTrainer: as many tokens as about one batch of the recipes has."""
+
+_SHAPING = "shape"
 _NOT_COUNTED = 2  # first steps, in which memory is found and kernels are chosen
 
 
@@ -69,27 +85,34 @@ def _problem(data: str) -> tuple[Any, list[Any], list[Any]]:
     return recipe, splits[0], splits[1]
 
 
-def _train(side: str, data: str, steps: int, device: str) -> dict[str, Any]:
+def _train(side: str, data: str, steps: int, device: str, model_folder: Path | None) -> dict[str, Any]:
     import torch
 
     from harness.engine.base_models import resolve_base
     from harness.engine.chat import training_sequences
     from harness.engine.memory import token_budget
-    from harness.engine.models import choose_device, load_base, takes_rows
+    from harness.engine.models import LoadedModel, choose_device, load_base, load_tokenizer, takes_rows
     from harness.engine.prompts import shared_length
     from harness.engine.scoring import score_continuations
 
     recipe, train, validation = _problem(data)
-    folder = resolve_base(recipe.base.model, recipe.base.revision, relative_to=ROOT).folder(print)
-    loaded = load_base(folder, recipe.quantization, choose_device(device))
-    if side != "project":
-        loaded.model = stock_model(folder, recipe.quantization, loaded.device)
+    folder = model_folder or resolve_base(recipe.base.model, recipe.base.revision, relative_to=ROOT).folder(print)
+    device = choose_device(device)
+    if side == "project":
+        loaded = load_base(folder, recipe.quantization, device)
+    else:
+        loaded = LoadedModel(stock_model(folder, recipe.quantization, device), load_tokenizer(folder), device)
     arguments = {**recipe.training, "max_steps": steps}
+    on_gpu = loaded.device.startswith("cuda")
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(loaded.device)
     with tempfile.TemporaryDirectory() as work:
         if side == "project":
             model, seconds = _project(loaded, train, recipe, arguments, Path(work))
+            examples = recipe.training["per_device_train_batch_size"]
         else:
-            model, seconds = _peer(loaded, train, recipe, arguments, Path(work), checkpointing=side == "peer")
+            model, seconds, examples = _peer(loaded, train, recipe, arguments, Path(work), side)
+    gpu_gb = torch.cuda.max_memory_allocated(loaded.device) / 1e9 if on_gpu else None
     sequences = training_sequences(loaded.tokenizer, validation)
     model.eval()
     with torch.autocast(loaded.device.split(":")[0], torch.bfloat16):
@@ -103,6 +126,9 @@ def _train(side: str, data: str, steps: int, device: str) -> dict[str, Any]:
     training = training_sequences(loaded.tokenizer, train)
     return {
         "seconds": seconds,
+        "examples": examples,
+        "gpu_gb": gpu_gb,
+        "attention": model.config._attn_implementation,
         "validation_loss": -sum(s.log_likelihood for s in scores) / sum(len(s.continuation) for s in sequences),
         "shared": shared_length([s.prefix for s in training]),
         "mean_tokens": statistics.fmean(len(s.inputs) + 1 for s in training),
@@ -133,11 +159,13 @@ def _project(
 
 
 def _peer(
-    loaded: Any, train: list[Any], recipe: Any, arguments: dict[str, Any], work: Path, *, checkpointing: bool
-) -> tuple[Any, list[float]]:
+    loaded: Any, train: list[Any], recipe: Any, arguments: dict[str, Any], work: Path, side: str
+) -> tuple[Any, list[float], float]:
+    """Also how many examples a step has: packed rows hold more or fewer than the recipe says."""
     import datasets
     from peft import LoraConfig
     from transformers import TrainerCallback
+    from transformers.utils import is_flash_attn_2_available
     from trl import SFTConfig, SFTTrainer
 
     from harness.engine.chat import training_sequences
@@ -159,8 +187,15 @@ def _peer(
         for s in training_sequences(loaded.tokenizer, train)
     ]
     own = {"eval_strategy": "no", "remove_unused_columns": True, "dataset_kwargs": None}
-    if checkpointing:
+    examples = arguments["per_device_train_batch_size"]
+    if side == "peer":
         own["activation_checkpointing"] = True  # TRL's default
+    if side == "packing":
+        if loaded.device.startswith("cuda") and is_flash_attn_2_available():
+            loaded.model.set_attn_implementation("flash_attention_2")
+        tokens = sum(len(row["input_ids"]) for row in rows)
+        batch = max(1, round(examples * tokens / len(rows) / _PACKED_TOKENS))
+        own |= {"packing": True, "max_length": _PACKED_TOKENS, "per_device_train_batch_size": batch}
     trainer = SFTTrainer(
         model=loaded.model,
         args=SFTConfig(**{**training_arguments(arguments, loaded, recipe.seed, work), **own}),
@@ -169,33 +204,58 @@ def _peer(
         peft_config=LoraConfig(**recipe.lora, task_type="CAUSAL_LM"),
         callbacks=[Clock()],
     )
+    if side == "packing":
+        examples = own["per_device_train_batch_size"] * len(rows) / len(trainer.train_dataset)
     trainer.train()
-    return trainer.model, [after - before for before, after in itertools.pairwise(ends)]
+    return trainer.model, [after - before for before, after in itertools.pairwise(ends)], examples
+
+
+def _shape(folder: Path, shape: str, device: str) -> None:
+    from harness.engine.base_models import resolve_base
+    from harness.engine.models import choose_device
+
+    # All recipes of this project have the same base; its tokenizer makes the same tokens of the same data.
+    recipe, _, _ = _problem("shared_prompt")
+    tokenizer = resolve_base(recipe.base.model, recipe.base.revision, relative_to=ROOT).folder(print)
+    random_model(folder, shape, tokenizer, choose_device(device))
 
 
 # ---- Both sides
 
 
-def compare(data: str, steps: int, device: str) -> list[tuple[str, ...]]:
+def compare(data: str, steps: int, device: str, model: Path | None = None) -> list[tuple[str, ...]]:
     """Rows of the table for one data set. Raises BenchmarkError where a side fails."""
     results, peaks = {}, {}
     for side in SIDES:
         print(f"--- {data}: {side}", file=sys.stderr)
         command = [sys.executable, __file__, "--side", side, "--data", data, "--steps", str(steps), "--device", device]
+        if model is not None:
+            command += ["--model", str(model)]
         with tempfile.TemporaryDirectory() as folder:
             output = Path(folder) / "result.json"
             run = measured([*command, "--output", str(output)], cwd=ROOT)
             if run.status != 0:
                 raise BenchmarkError(f"{side} on {data} ended with exit status {run.status}")
             results[side] = json.loads(output.read_text())
-        peaks[side] = run.peak_gb
+        on_gpu = results[side]["gpu_gb"] is not None
+        peaks[side] = results[side]["gpu_gb"] if on_gpu else run.peak_gb
     peer, ours = results["peer"], results["project"]
     step = {side: statistics.median(result["seconds"][_NOT_COUNTED:]) for side, result in results.items()}
     about = f"{data}: {ours['mean_tokens']:.0f} tokens an example, {ours['shared']} of them shared by all"
     loss = ours["validation_loss"] / peer["validation_loss"]
+    packing = results["packing"]
+    each = {side: 1000 * step[side] / results[side]["examples"] for side in ("packing", "project")}
     return [
         ratio_row(f"{about}; s a step", step["peer"], step["project"], DATA[data]),
-        ratio_row(f"{data}: the same without activation checkpointing", step["quick"], step["project"], DATA[data]),
+        ratio_row(
+            f"{data}: the same with the harness' activation checkpointing", step["quick"], step["project"], DATA[data]
+        ),
+        ratio_row(
+            f"{data}: so again, packed, attention {packing['attention']}; ms an example",
+            each["packing"],
+            each["project"],
+            1.0,
+        ),
         (
             f"{data}: validation loss after {steps} steps",
             f"{peer['validation_loss']:.4f}",
@@ -205,7 +265,7 @@ def compare(data: str, steps: int, device: str) -> list[tuple[str, ...]]:
             "met" if abs(loss - 1) <= 0.02 else "missed",
         ),
         (
-            f"{data}: peak memory, GB",
+            f"{data}: peak memory{' of the GPU' if on_gpu else ''}, GB",
             f"{peaks['peer']:.2f}",
             f"{peaks['project']:.2f}",
             f"{peaks['project'] / peaks['peer']:.2f}",
@@ -223,22 +283,41 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--steps", type=int, default=16, help="of each side (16)")
     parser.add_argument("--device", default="auto", help="cpu, cuda or cuda:0 (the first GPU, else the CPU)")
     parser.add_argument("--date", default=date.today().isoformat(), help="printed beside the figures (today)")
-    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    base = parser.add_mutually_exclusive_group()
+    base.add_argument("--shape", choices=sorted(SHAPES), help="a Llama of this size with random weights as the base")
+    base.add_argument("--model", type=Path, metavar="DIR", help="another base model, in a folder")
+    parser.add_argument("--side", choices=(*SIDES, _SHAPING), help=argparse.SUPPRESS)
     parser.add_argument("--output", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args(argv)
     if chosen.steps <= _NOT_COUNTED:
         parser.error(f"--steps must be more than {_NOT_COUNTED}, got {chosen.steps}: the first do not count")
+    if chosen.model is not None:
+        if not (chosen.model / "config.json").is_file():
+            parser.error(f"--model {chosen.model} has no config.json; name the folder of a model")
+        chosen.model = chosen.model.resolve()
+    if chosen.side == _SHAPING:
+        _shape(chosen.output, chosen.shape, chosen.device)
+        return 0
     if chosen.side:
-        chosen.output.write_text(json.dumps(_train(chosen.side, chosen.data[0], chosen.steps, chosen.device)))
+        result = _train(chosen.side, chosen.data[0], chosen.steps, chosen.device, chosen.model)
+        chosen.output.write_text(json.dumps(result))
         return 0
     rows: list[tuple[str, ...]] = []
-    try:
-        for data in chosen.data or DATA:
-            rows += compare(data, chosen.steps, chosen.device)
-    except BenchmarkError as error:
-        print(f"training.py: {error}", file=sys.stderr)
-        return 1
-    print(f"Median of steps {_NOT_COUNTED + 1} to {chosen.steps}, each side in a process of its own:")
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            if chosen.shape:
+                chosen.model = Path(folder) / chosen.shape
+                command = [sys.executable, __file__, "--side", _SHAPING, "--shape", chosen.shape]
+                run = measured([*command, "--device", chosen.device, "--output", str(chosen.model)], cwd=ROOT)
+                if run.status != 0:
+                    raise BenchmarkError(f"making a model of shape {chosen.shape} ended with exit status {run.status}")
+            for data in chosen.data or DATA:
+                rows += compare(data, chosen.steps, chosen.device, chosen.model)
+        except BenchmarkError as error:
+            print(f"training.py: {error}", file=sys.stderr)
+            return 1
+    named = f"random weights of shape {chosen.shape}" if chosen.shape else chosen.model or "the recipes' base model"
+    print(f"Median of steps {_NOT_COUNTED + 1} to {chosen.steps}, each side in a process of its own; {named}:")
     print(f"\n{machine_line(provenance(ROOT, os.environ), chosen.date)}\n")
     print(table(("figure", "SFTTrainer:", "project:", "ratio:", "target", "result"), rows))
     return 0
