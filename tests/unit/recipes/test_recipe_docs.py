@@ -46,7 +46,7 @@ def test_the_example_loads(write: Callable[..., Path]) -> None:
     recipe = load_recipe(write(example, "transaction_category", complete=False))
     assert recipe.training["learning_rate"] == 0.0005
     (child,) = re.findall(r"```yaml\n(name: overcooked\n.*?)```", TEXT, re.DOTALL)
-    assert load_recipe(write(child, "overcooked", complete=False)).training["learning_rate"] == 0.02
+    assert load_recipe(write(child, "overcooked", complete=False)).training["learning_rate"] == 0.01
 
 
 def test_the_messages_are_those_a_user_gets(problems: Callable[..., list[str]]) -> None:
