@@ -19,11 +19,16 @@ from transformers.masking_utils import sdpa_mask
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["BLOCK", "IMPLEMENTATION", "block_mask"]
+__all__ = ["BLOCK", "IMPLEMENTATION", "block_mask", "compute_type"]
 
 IMPLEMENTATION = "harness_rows"
 BLOCK = 64
 """Tokens that are computed together; the last ones of a row are filled up to as many, for attention alone."""
+
+
+def compute_type(device_type: str, otherwise: torch.dtype) -> torch.dtype:
+    """What autocast computes products in where it is switched on, as `bf16: true` does in a training."""
+    return torch.get_autocast_dtype(device_type) if torch.is_autocast_enabled(device_type) else otherwise
 
 
 def block_mask(ends: Sequence[int], device: torch.device | str) -> tuple[Tensor, Tensor]:
@@ -106,8 +111,9 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scale: float) -> Tensor:
+        kind = compute_type(queries.device.type, queries.dtype)
         with torch.autocast(queries.device.type, enabled=False):  # it would compute the softmax in float32
-            q, k, v = (given.flatten(0, 1) for given in (queries, keys, values))
+            q, k, v = (given.flatten(0, 1).to(kind) for given in (queries, keys, values))
             forbidden = torch.where(mask, 0.0, float("-inf")).to(q.dtype)
             scores = forbidden.expand(*queries.shape[:3], -1).flatten(0, 1).baddbmm(q, k.mT, alpha=scale)
             weights = scores.softmax(-1)

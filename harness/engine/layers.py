@@ -16,6 +16,7 @@ from peft.tuners.lora.layer import Linear as LoraLinear
 from torch import nn
 from torch.nn.functional import linear
 
+from harness.engine.attention import compute_type
 from harness.engine.memory import free_memory
 
 if TYPE_CHECKING:
@@ -118,16 +119,18 @@ def _plain(layer: Any) -> bool:
 class _Joined(torch.autograd.Function):
     """x W' + bias + scale (x A') B', with gradients for x, A and B. W is frozen.
 
-    x: (..., I); weight: (O, I); bias: (O,) or None; a: (R, I); b: (O, R). Computed in the type of `weight`.
+    x: (..., I); weight: (O, I); bias: (O,) or None; a: (R, I); b: (O, R). Computed in the type of `weight`, or in
+    autocast's.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float) -> Tensor:
-        flat = x.reshape(-1, x.shape[-1]).to(weight.dtype)
-        down, up = a.to(weight.dtype), b.to(weight.dtype)
-        inner = (flat @ down.t()).mul_(scale)
-        output = linear(flat, weight, bias)
-        output.addmm_(inner, up.t())
+        kind = compute_type(x.device.type, weight.dtype)
+        with torch.autocast(x.device.type, enabled=False):  # it leaves products in place alone, so types would differ
+            flat, down, up = x.reshape(-1, x.shape[-1]).to(kind), a.to(kind), b.to(kind)
+            inner = (flat @ down.t()).mul_(scale)
+            output = linear(flat, weight.to(kind), None if bias is None else bias.to(kind))
+            output.addmm_(inner, up.t())
         ctx.save_for_backward(flat, inner, weight, down, up)
         ctx.scale, ctx.shape, ctx.types = scale, x.shape, (x.dtype, a.dtype, b.dtype)
         return output.view(*x.shape[:-1], -1)
@@ -137,13 +140,13 @@ class _Joined(torch.autograd.Function):
         (gradient,) = gradients
         flat, inner, weight, down, up = ctx.saved_tensors
         x_type, a_type, b_type = ctx.types
-        flowing = gradient.reshape(-1, gradient.shape[-1]).to(weight.dtype)
+        flowing = gradient.reshape(-1, gradient.shape[-1]).to(flat.dtype)
         inner_gradient = (flowing @ up).mul_(ctx.scale)
         a_gradient = (inner_gradient.t() @ flat).to(a_type)
         b_gradient = (inner.t() @ flowing).t().to(b_type)  # quicker than flowing.t() @ inner
         x_gradient = None
         if ctx.needs_input_grad[0]:
-            x_gradient = (flowing @ weight).addmm_(inner_gradient, down).view(ctx.shape).to(x_type)
+            x_gradient = (flowing @ weight.to(flat.dtype)).addmm_(inner_gradient, down).view(ctx.shape).to(x_type)
         return x_gradient, None, None, a_gradient, b_gradient, None
 
 

@@ -255,6 +255,22 @@ def test_too_little_memory_is_an_error_that_says_when(
         train(load_base(tiny_model, FLOAT32, "cpu"), tmp_path)
 
 
+@pytest.mark.parametrize("target_modules", ["all-linear", ["q_proj"]])
+def test_mixed_precision_over_float32_weights(
+    tiny_model: Path, tmp_path: Path, target_modules: str | list[str]
+) -> None:
+    """`bf16: true` with `bnb_4bit_compute_dtype: float32`: autocast chooses the type, with and without LoRA."""
+    losses = []
+    for folder, bf16 in (("exact", False), ("mixed", True)):
+        training = {**TRAINING, "learning_rate": 1e-3, "bf16": bf16}
+        lora = {**LORA, "target_modules": target_modules}
+        result = train(load_base(tiny_model, FLOAT32, "cpu"), tmp_path / folder, training=training, lora=lora)
+        losses.append([loss for _, loss in result.validation_loss])
+    exact, mixed = losses
+    assert mixed != exact
+    assert mixed == pytest.approx(exact, rel=0.03)
+
+
 def stock_tokens(tokenizer: Any, row: dict[str, Any]) -> dict[str, list[int]]:
     """Prompt and completion as TRL takes them when they are already tokens: loss on the completion only."""
     prompt = tokenizer(
