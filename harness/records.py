@@ -99,13 +99,14 @@ class Choices:
     """What a view thinks of a fixed list of answers to every example.
 
     log_likelihoods: (n, k) natural log of P(option | prompt), summed over the option's tokens and the
-    end-of-turn token, so that an option that is a prefix of another is not preferred for being short.
+    end-of-turn token, so that an option that is a prefix of another is not preferred for being short. None for an
+    option that was not read to its end because it cannot be the likeliest one.
     """
 
     view: str
     ids: tuple[str, ...]
     options: tuple[str, ...]
-    log_likelihoods: tuple[tuple[float, ...], ...]
+    log_likelihoods: tuple[tuple[float | None, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)

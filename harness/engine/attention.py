@@ -19,7 +19,7 @@ from transformers.masking_utils import sdpa_mask
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["BLOCK", "IMPLEMENTATION", "block_mask", "compute_type"]
+__all__ = ["BLOCK", "IMPLEMENTATION", "block_mask", "compute_type", "visible_blocks", "visible_square"]
 
 IMPLEMENTATION = "harness_rows"
 BLOCK = 64
@@ -39,22 +39,68 @@ def block_mask(ends: Sequence[int], device: torch.device | str) -> tuple[Tensor,
     keys that a block needs; others are filled up with keys that none of their tokens sees. A token that only fills up
     the last block sees one key, since attention over nothing would be NaN.
     """
-    last = len(ends) - 1
-    ends = [*ends, *range(len(ends) + 1, len(ends) + 1 + -len(ends) % BLOCK)]
+    filled = _filled_up(ends)
     keys: list[list[int]] = []
     path: list[int] = []  # the ancestors of the token, and then the token
-    for token in range(len(ends)):
-        while path and ends[path[-1]] <= token:
+    for token in range(len(filled)):
+        while path and filled[path[-1]] <= token:
             path.pop()
         if token % BLOCK == 0:
             keys.append([*path, *range(token, token + BLOCK)])
         path.append(token)
+    return _blocks(keys, range(len(filled)), filled, len(ends), device)
+
+
+def visible_blocks(
+    order: Sequence[int], ends: Sequence[int], paths: Sequence[Sequence[int]], device: torch.device | str
+) -> tuple[Tensor, Tensor]:
+    """As `block_mask`, for tokens that are read behind others, whose keys are kept.
+
+    order, ends: (K + L) of all tokens: t sees k exactly if order[k] <= order[t] < ends[k]. paths: for each of the last
+    L, which are asked here and in ascending order, the tokens before it that it sees.
+    """
+    read = len(order) - len(paths)
+    more = -len(paths) % BLOCK
+    after = max(*order, *ends) + 1
+    filled_order = [*order, *range(after, after + more)]
+    filled_ends = [*ends, *range(after + 1, after + 1 + more)]
+    keys = []
+    for start in range(0, len(paths), BLOCK):
+        own = range(read + start, read + start + BLOCK)
+        seen = {token for path in paths[start : start + BLOCK] for token in path}
+        keys.append([*sorted(seen.difference(own)), *own])
+    return _blocks(keys, filled_order, filled_ends, len(order), device)
+
+
+def visible_square(order: Sequence[int], ends: Sequence[int], asked: int, device: torch.device | str) -> Tensor:
+    """(1, 1, asked, K) bool: which of all K tokens each of the last `asked` may look at, as in `visible_blocks`."""
+    every, end = torch.tensor(order, device=device), torch.tensor(ends, device=device)
+    mine = every[-asked:, None]
+    return ((every <= mine) & (mine < end))[None, None]
+
+
+def _filled_up(ends: Sequence[int]) -> list[int]:
+    """With tokens that see only themselves up to a whole number of blocks."""
+    return [*ends, *range(len(ends) + 1, len(ends) + 1 + -len(ends) % BLOCK)]
+
+
+def _blocks(
+    keys: Sequence[Sequence[int]],
+    order: Sequence[int],
+    ends: Sequence[int],
+    there: int,
+    device: torch.device | str,
+) -> tuple[Tensor, Tensor]:
+    """keys: of each block, its own tokens last. there: how many tokens there are without those that fill up blocks."""
     most = max(map(len, keys))
-    index = torch.tensor([block + [len(ends)] * (most - len(block)) for block in keys])
-    tokens = torch.arange(len(ends)).view(-1, BLOCK, 1)
+    nothing = len(order)
+    index = torch.tensor([[*block, *[nothing] * (most - len(block))] for block in keys])
     end = torch.tensor([*ends, 0])[index]  # what only fills up ends before every token
-    seen = (index[:, None, :] <= tokens) & (tokens < end[:, None, :])
-    return index.clamp(max=last).to(device), seen[:, None].to(device)
+    first = torch.tensor([*order, 0])
+    asked = torch.tensor([block[-BLOCK:] for block in keys])
+    tokens = first[asked][:, :, None]
+    seen = (first[index][:, None, :] <= tokens) & (tokens < end[:, None, :])
+    return index.clamp(max=there - 1).to(device), seen[:, None].to(device)
 
 
 def row_attention(

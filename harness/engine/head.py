@@ -64,15 +64,17 @@ def log_probs(model: Any, arguments: Mapping[str, Any], lines: Tensor, targets: 
     """(E,) float32 log-probabilities of `targets`, and (E,) bool: the target is the likeliest token.
 
     arguments: of the model's forward. lines: (E,) which of the (B * P) hidden states that reach the head predicts each
-    target, and targets: (E,) token ids. The second result is None where gradients are recorded.
+    target, and targets: (E,) token ids. The second result is None where gradients are recorded. Keys and values are
+    kept only where `arguments` has a cache for them.
     """
     head = _head_in_use(model)
+    keep = "past_key_values" in arguments
     if head is None:
-        output = model(**arguments, use_cache=False).logits
+        output = model(**arguments, use_cache=keep).logits
     else:
         head.wanted = (lines, targets)
         try:
-            output = model(**arguments, use_cache=False).logits
+            output = model(**arguments, use_cache=keep).logits
         finally:
             head.wanted = None
         found = output.flatten(1)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from harness.engine.attention import IMPLEMENTATION, block_mask
+from harness.engine.attention import IMPLEMENTATION, block_mask, visible_square
 from harness.engine.head import log_probs
 from harness.engine.memory import halving
 from harness.engine.packing import Row, TokenSequence, pack
@@ -15,12 +15,11 @@ from harness.engine.packing import Row, TokenSequence, pack
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["ContinuationScore", "batch_log_probs", "batch_tensors", "score_continuations"]
+__all__ = ["LENGTH_STEP", "ContinuationScore", "batch_log_probs", "batch_tensors", "by_blocks", "score_continuations"]
 
-
-# Tensors of a few lengths instead of every length, as rows have: memory is reused and kernels are compiled once. On
-# 2 CPU cores the search for free memory took a fifth of a training step when every row had its own length.
-_LENGTH_STEP = 16
+LENGTH_STEP = 16
+"""Tensors of a few lengths instead of every length, as rows have: memory is reused and kernels are compiled once. On
+2 CPU cores the search for free memory took a fifth of a training step when every row had its own length."""
 
 
 class ContinuationScore(NamedTuple):
@@ -40,7 +39,7 @@ def batch_tensors(rows: Sequence[Row], device: torch.device | str, *, blocks: bo
     """
     several = len(rows) == 1 and rows[0].ends.count(len(rows[0])) != len(rows[0])
     longest = max(map(len, rows))
-    length = longest + (-longest % _LENGTH_STEP if several else 0)
+    length = longest + (-longest % LENGTH_STEP if several else 0)
     arguments = {
         "input_ids": torch.tensor([row.tokens + [row.tokens[-1]] * (length - len(row)) for row in rows], device=device)
     }
@@ -52,22 +51,29 @@ def batch_tensors(rows: Sequence[Row], device: torch.device | str, *, blocks: bo
         if blocks:
             arguments["row_keys"], arguments["attention_mask"] = block_mask(ends, device)
         else:
-            index, end = torch.arange(length, device=device), torch.tensor(ends, device=device)
-            visible = (index[None, :] <= index[:, None]) & (index[:, None] < end[None, :])
-            arguments["attention_mask"] = visible[None, None]
+            arguments["attention_mask"] = visible_square(range(length), ends, length, device)
     return arguments
 
 
-def batch_log_probs(model: Any, rows: Sequence[Row], device: torch.device | str) -> list[tuple[Tensor, Tensor | None]]:
+def by_blocks(model: Any) -> bool:
+    """Whether the model computes `row_attention`."""
+    return getattr(getattr(model, "config", None), "_attn_implementation", None) == IMPLEMENTATION
+
+
+def batch_log_probs(
+    model: Any, rows: Sequence[Row], device: torch.device | str, *, cache: Any = None
+) -> list[tuple[Tensor, Tensor | None]]:
     """For each row (P,) float32 log-probabilities of its targets, and (P,) bool: the target is the likeliest token.
 
-    The second is None where gradients are recorded: training has no use for it.
+    The second is None where gradients are recorded: training has no use for it. cache: an empty one of transformers,
+    which then has the keys and values of one row.
     """
     distinct = sorted({predictor for row in rows for predictor in row.predictors})
-    filled = distinct + distinct[-1:] * (-len(distinct) % _LENGTH_STEP)
+    filled = distinct + distinct[-1:] * (-len(distinct) % LENGTH_STEP)
     where = {predictor: i for i, predictor in enumerate(distinct)}
-    blocks = getattr(getattr(model, "config", None), "_attn_implementation", None) == IMPLEMENTATION
-    arguments = batch_tensors(rows, device, blocks=blocks)
+    arguments: dict[str, Any] = batch_tensors(rows, device, blocks=by_blocks(model))
+    if cache is not None:
+        arguments["past_key_values"] = cache
     arguments["logits_to_keep"] = torch.tensor(filled, device=device)
     # Indices into all rows at once: taking a row out of the logits would copy them in the backward pass.
     lines = [number * len(filled) + where[predictor] for number, row in enumerate(rows) for predictor in row.predictors]

@@ -45,7 +45,8 @@ class Classification:
     """The measures of a classification data set.
 
     examples: each has a label. labels: all of them, in the order of the recipe.
-    score_choices: view -> log-likelihood of each label for each example.
+    score_choices: view -> log-likelihood of each label for each example; None for labels that cannot be the likeliest.
+    every: view -> the same without None, for `probabilities`; score_choices where it is not given.
     answer: view -> generated texts, for `generated`; None where the suite cannot generate.
     mode: "probability" predicts the likeliest label, "generated" the label that the view wrote.
     Raises ScoringError for an example whose label is not among the labels.
@@ -58,11 +59,14 @@ class Classification:
         score_choices: Callable[[str], Choices],
         answer: Callable[[str], Outputs] | None = None,
         mode: Literal["probability", "generated"] = "probability",
+        *,
+        every: Callable[[str], Choices] | None = None,
     ) -> None:
         self.examples = check_examples(examples)
         self.labels = tuple(labels)
         self.mode = mode
         self._score_choices = score_choices
+        self._score_every = every or score_choices
         self._answer = answer
         self._predictions: dict[str, _Predictions] = {}
         self._generated: Classification | None = None
@@ -102,7 +106,7 @@ class Classification:
 
         if self.mode == "generated":
             raise GateError("generated answers have no probabilities: use classification.probabilities")
-        rows = {i: _softmax(row) for i, row in self._log_likelihoods(view)[0].items()}
+        rows = {i: _softmax(_complete(view, i, row)) for i, row in self._log_likelihoods(view, every=True)[0].items()}
         return pandas.DataFrame.from_dict(rows, orient="index", columns=list(self.labels))
 
     def confusion_matrix(self, view: str) -> ConfusionMatrix:
@@ -185,7 +189,7 @@ class Classification:
         rows, unscored = self._log_likelihoods(view)
         predicted = {}
         for example_id, row in rows.items():
-            best = max(row)
+            best = max(value for value in row if value is not None)
             # An exact tie says nothing about which label is meant: taking the first would reward the
             # order of the labels, e.g. in a model whose weights are all equal.
             predicted[example_id] = self.labels[row.index(best)] if row.count(best) == 1 else TIE
@@ -203,9 +207,11 @@ class Classification:
         }
         return _Predictions(predicted, {}, truncation_note(outputs, self.examples))
 
-    def _log_likelihoods(self, view: str) -> tuple[dict[str, tuple[float, ...]], dict[str, str]]:
+    def _log_likelihoods(
+        self, view: str, *, every: bool = False
+    ) -> tuple[dict[str, tuple[float | None, ...]], dict[str, str]]:
         """id -> log-likelihoods in the order of the labels; id -> why an example has none."""
-        choices = self._score_choices(view)
+        choices = (self._score_every if every else self._score_choices)(view)
         if sorted(choices.options) != sorted(self.labels):
             raise ScoringError(
                 f"view {view!r}: the options {', '.join(choices.options)} were scored,"
@@ -213,7 +219,7 @@ class Classification:
             )
         order = [choices.options.index(label) for label in self.labels]
         found = by_id("log-likelihoods", view, choices.view, choices.ids, choices.log_likelihoods)
-        rows: dict[str, tuple[float, ...]] = {}
+        rows: dict[str, tuple[float | None, ...]] = {}
         unscored: dict[str, str] = {}
         for example in self.examples:
             row = found.get(example.id)
@@ -223,11 +229,13 @@ class Classification:
                 raise ScoringError(
                     f"view {view!r}, example {example.id!r}: {len(row)} log-likelihoods for {len(self.labels)} labels"
                 )
-            elif not all(map(math.isfinite, row)):
-                k = next(k for k in order if not math.isfinite(row[k]))
+            elif wrong := [k for k in order if (value := row[k]) is not None and not math.isfinite(value)]:
+                k = wrong[0]
                 unscored[example.id] = f"the log-likelihood of {choices.options[k]} is {row[k]}, not a finite number"
+            elif all(value is None for value in row):
+                unscored[example.id] = f"the view {view} gave it no log-likelihoods"
             else:
-                rows[example.id] = tuple(float(row[k]) for k in order)
+                rows[example.id] = tuple(row[k] for k in order)
         return rows, unscored
 
 
@@ -254,6 +262,15 @@ def _bare(line: str) -> str:
             break
         line = shorter
     return line
+
+
+def _complete(view: str, example_id: str, row: Sequence[float | None]) -> list[float]:
+    values = [value for value in row if value is not None]
+    if len(values) != len(row):
+        raise ScoringError(
+            f"view {view!r}, example {example_id!r}: not every label was scored, so none has a probability"
+        )
+    return values
 
 
 def _softmax(log_likelihoods: Sequence[float]) -> list[float]:

@@ -514,15 +514,29 @@ class RecipeRun:
         """View -> id -> text of each answer that this run has, of some of the examples where a gate stopped early."""
         return {view: {i: answer[0] for i, answer in known.items()} for view, known in self._answered.items()}
 
+    def likeliest_choices(self, view: str) -> Choices:
+        """The view's log-likelihoods of the labels after every test example's prompt; None where a label cannot win."""
+        if view not in self.choices:
+            self.choices[view] = self._choices(view, every=False)
+        return self.choices[view]
+
     def score_choices(self, view: str) -> Choices:
         """The view's log-likelihood of every label after every test example's prompt."""
-        if view not in self.choices:
-            examples, labels = self.examples(view), self.recipe.data.labels
-            found = self._by_example("choices", view, {"options": labels}, examples, self._score)
-            self.choices[view] = Choices(
-                view, tuple(e.id for e in examples), tuple(labels), tuple(tuple(found[e.id]) for e in examples)
-            )
+        known = self.choices.get(view)
+        if known is None or any(value is None for row in known.log_likelihoods for value in row):
+            self.choices[view] = self._choices(view, every=True)
         return self.choices[view]
+
+    def _choices(self, view: str, *, every: bool) -> Choices:
+        examples, labels = self.examples(view), self.recipe.data.labels
+        all_labels: dict[str, Any] = {"options": labels}
+        if every:
+            asked, serving = all_labels, None
+        else:
+            asked, serving = {**all_labels, "which": "may win"}, all_labels
+        score = functools.partial(self._score, every=every)
+        found = self._by_example("choices", view, asked, examples, score, serving=serving)
+        return Choices(view, tuple(e.id for e in examples), tuple(labels), tuple(tuple(found[e.id]) for e in examples))
 
     def examples(self, view: str) -> tuple[Example, ...]:
         """The test examples as `view` is asked them: prompted_base sees worked examples before each."""
@@ -553,7 +567,7 @@ class RecipeRun:
                 answered=lambda example_id, text, truncated: keep(example_id, (text, truncated)),
             )
 
-    def _score(self, view: str, examples: Sequence[Example], keep: Keep) -> None:
+    def _score(self, view: str, examples: Sequence[Example], keep: Keep, *, every: bool) -> None:
         from harness.engine.choices import score_options
 
         labels = self.recipe.data.labels
@@ -561,7 +575,7 @@ class RecipeRun:
             self._model(view) as (loaded, model),
             self._counted(f"{view} scores labels", len(examples) * len(labels)) as count,
         ):
-            score_options(loaded, model, examples, labels, view=view, progress=count, answered=keep)
+            score_options(loaded, model, examples, labels, view=view, every=every, progress=count, answered=keep)
 
     # Measures
 
@@ -572,7 +586,9 @@ class RecipeRun:
                 f"{self.recipe.name}: the fixture `classification` needs data.task: classification, and it is "
                 f"{self.recipe.data.task}. Use `generation`, `structure` or `judge`."
             )
-        return Classification(self.splits.test, self.recipe.data.labels, self.score_choices, self.answer)
+        return Classification(
+            self.splits.test, self.recipe.data.labels, self.likeliest_choices, self.answer, every=self.score_choices
+        )
 
     def generation(self) -> Generation:
         return Generation(self.splits.test, self.answer, self.answer_some)
@@ -708,16 +724,22 @@ class RecipeRun:
         asked: Mapping[str, Any],
         examples: Sequence[Example],
         ask: Callable[[str, Sequence[Example], Keep], None],
+        *,
+        serving: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Example id -> what `view` answered, from the store where that is known.
 
         asked: what decides an answer beside the model and the example's own messages. ask: called with the view and
-        the examples that are not known, hands out each answer as it comes, and so it is kept.
+        the examples that are not known, hands out each answer as it comes, and so it is kept. serving: what else may
+        have been asked, whose answers serve as well.
         """
         if not examples:
             return {}
-        stored = self.store.answers(kind, content_key({**asked, **self._model_key(view)}))
+        model = self._model_key(view)
+        stored = self.store.answers(kind, content_key({**asked, **model}))
         known = stored.read()
+        if serving is not None:
+            known = {**self.store.answers(kind, content_key({**serving, **model})).read(), **known}
         keys = {e.id: content_key({"messages": [[m.role, m.content] for m in e.messages]}) for e in examples}
         values = {example_id: known[key] for example_id, key in keys.items() if key in known}
         missing = [example for example in examples if example.id not in values]

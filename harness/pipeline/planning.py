@@ -74,15 +74,14 @@ class PlanningRun(RecipeRun):
             self.outputs[view] = Outputs(view, _ids(test), tuple(e.expected + _BLANK for e in test))
             return self.outputs[view]
 
-    def score_choices(self, view: str) -> Choices:
+    def _choices(self, view: str, *, every: bool) -> Choices:
         try:
-            return super().score_choices(view)
+            return super()._choices(view, every=every)
         except _UNKNOWN:
             self._blank.add(("choices", view))
             test, labels = self.splits.test, tuple(self.recipe.data.labels or ())
             rows = tuple(tuple(0.0 if label == e.label else -1.0 for label in labels) for e in test)
-            self.choices[view] = Choices(view, _ids(test), labels, rows)
-            return self.choices[view]
+            return Choices(view, _ids(test), labels, rows)
 
     def _capability_result(self, name: str, view: str) -> CapabilityResult:
         try:
@@ -116,7 +115,7 @@ class PlanningRun(RecipeRun):
     def _generate(self, view: str, examples: Sequence[Example], keep: Keep) -> None:
         raise NotStored(f"{self.recipe.name}: {view} has not answered yet")
 
-    def _score(self, view: str, examples: Sequence[Example], keep: Keep) -> None:
+    def _score(self, view: str, examples: Sequence[Example], keep: Keep, *, every: bool) -> None:
         raise NotStored(f"{self.recipe.name}: {view} has not scored the labels yet")
 
     def _run_capability(self, name: str, view: str) -> CapabilityResult:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -157,13 +158,17 @@ def data_facts(run: RecipeRun) -> dict[str, Any]:
     return {**files, **tasks}
 
 
+def _likeliest(row: Sequence[float | None]) -> int:
+    return max(range(len(row)), key=lambda option: -math.inf if (value := row[option]) is None else value)
+
+
 def samples_of(run: RecipeRun) -> list[dict[str, Any]]:
     """A few test examples with every view's answer, spread over the test set."""
     answers: dict[str, dict[str, str]] = run.texts()
     if not answers:
         answers = {
             view: {
-                example_id: choices.options[max(range(len(row)), key=row.__getitem__)]
+                example_id: choices.options[_likeliest(row)]
                 for example_id, row in zip(choices.ids, choices.log_likelihoods, strict=True)
             }
             for view, choices in run.choices.items()

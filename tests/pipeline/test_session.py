@@ -176,6 +176,36 @@ def test_an_adapter_that_does_not_fit_leaves_no_half_changed_base(
     run.close()
 
 
+def test_measures_read_only_the_labels_that_can_win(project: Path, loads: list[LoadedModel]) -> None:
+    run = session_in(project).open("animals")
+    predicted = {view: run.classification().accuracy.scores(view).predicted for view in ("base", "adapter")}
+    assert any(value is None for row in run.choices["adapter"].log_likelihoods for value in row)
+    read = run.choices["adapter"]
+    full = run.score_choices("adapter")
+    assert run.choices["adapter"] is full
+    for some, row in zip(read.log_likelihoods, full.log_likelihoods, strict=True):
+        for value, exact in zip(some, row, strict=True):
+            assert exact is not None
+            assert value is None or value == pytest.approx(exact, abs=1e-3)
+    again = run.classification()  # from all labels now, which predict the same
+    assert {view: again.accuracy.scores(view).predicted for view in predicted} == predicted
+    assert again.probabilities("adapter").sum(axis=1).to_list() == pytest.approx([1.0] * 24)
+    run.close()
+    warm = session_in(project).open("animals")
+    assert warm.likeliest_choices("adapter") == read
+    assert warm.score_choices("adapter") == full
+    assert len(loads) == 1
+
+
+def test_labels_that_were_all_scored_are_not_read_again(project: Path, loads: list[LoadedModel]) -> None:
+    run = session_in(project).open("animals")
+    full = run.score_choices("base")
+    run.close()
+    warm = session_in(project).open("animals")
+    assert warm.likeliest_choices("base") == full
+    assert len(loads) == 1
+
+
 # What the store remembers
 
 

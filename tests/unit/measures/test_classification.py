@@ -26,7 +26,7 @@ PREDICTED = ("cat", "dog", "dog", "emu", "cat")
 
 
 def choices(
-    rows: tuple[tuple[float, ...], ...] = ROWS,
+    rows: tuple[tuple[float | None, ...], ...] = ROWS,
     ids: tuple[str, ...] | None = None,
     options: tuple[str, ...] = LABELS,
     view: str | None = None,
@@ -167,6 +167,37 @@ def test_probabilities_are_a_softmax_and_do_not_overflow() -> None:
     assert list(table.index) == ["e0", "e1"]
     assert table.loc["e0"].tolist() == pytest.approx([0.75, 0.25, 0.0])
     assert table.loc["e1"].tolist() == pytest.approx([1 / 3] * 3)
+
+
+# Labels that cannot win have no value.
+READ = ((-1.0, None, None), (None, -1.0, None), (-5.0, -1.0, None), (-7.0, -6.0, -5.0), (-1.0, -2.0, -2.0))
+
+
+def test_labels_that_were_ruled_out_are_not_predicted() -> None:
+    scores = Classification(EXAMPLES, LABELS, choices(READ)).accuracy.scores("base")
+    assert scores.predicted == PREDICTED
+    assert scores.problem() is None
+
+
+def test_probabilities_ask_for_every_label() -> None:
+    c = Classification(EXAMPLES, LABELS, choices(READ), every=choices())
+    assert c.probabilities("base").equals(Classification(EXAMPLES, LABELS, choices()).probabilities("base"))
+    assert c.accuracy.scores("base").predicted == PREDICTED
+
+
+def test_probabilities_are_refused_where_labels_were_ruled_out() -> None:
+    with pytest.raises(ScoringError, match="example 'e0': not every label was scored"):
+        Classification(EXAMPLES, LABELS, choices(READ)).probabilities("base")
+
+
+def test_an_example_whose_labels_were_all_ruled_out_is_unscored() -> None:
+    scores = Classification(EXAMPLES, LABELS, choices((*ROWS[:4], (None, None, None)))).accuracy.scores("base")
+    assert scores.unscored == {"e4": "the view base gave it no log-likelihoods"}
+
+
+def test_a_value_that_is_not_finite_counts_beside_labels_that_were_ruled_out() -> None:
+    scores = Classification(EXAMPLES, LABELS, choices(((math.nan, None, -1.0), *ROWS[1:]))).accuracy.scores("base")
+    assert scores.unscored == {"e0": "the log-likelihood of cat is nan, not a finite number"}
 
 
 def test_confusion_matrix_has_truth_in_rows() -> None:
