@@ -93,10 +93,36 @@ def _forward(layer: Any, x: Tensor, *positional: Any, **options: Any) -> Tensor:
         output = linear(x.to(base.weight.dtype), base.weight, base.bias)
         return output
     (name,) = layer.active_adapters
-    output = _Joined.apply(  # type: ignore[no-untyped-call]
-        x, base.weight, base.bias, layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name]
-    )
-    return output
+    a, b, scale = layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name]
+    if torch.is_grad_enabled():
+        output = _Joined.apply(x, base.weight, base.bias, a, b, scale)  # type: ignore[no-untyped-call]
+        return output
+    kind = compute_type(x.device.type, base.weight.dtype)
+    with torch.autocast(x.device.type, enabled=False):
+        down, up = _converted(layer, a, b, kind)
+        flat = x.reshape(-1, x.shape[-1]).to(kind)
+        output, _ = _product(flat, base.weight, base.bias, down, up, scale)
+    return output.view(*x.shape[:-1], -1)
+
+
+def _converted(layer: Any, a: Tensor, b: Tensor, kind: torch.dtype) -> tuple[Tensor, Tensor]:
+    """A and B in the type of the product, kept while they stay what they are: a token of an answer is little work, and
+    converting them for each took a tenth of it."""
+    state = (a.data_ptr(), a._version, b.data_ptr(), b._version, kind)
+    if getattr(layer, "converted_state", None) != state:
+        layer.converted = (a.detach().to(kind), b.detach().to(kind))
+        layer.converted_state = state
+    converted: tuple[Tensor, Tensor] = layer.converted
+    return converted
+
+
+def _product(
+    flat: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scale: float
+) -> tuple[Tensor, Tensor]:
+    """What `_Joined` computes, and scale x A'; all of one type, but for weight and bias."""
+    inner = (flat @ down.t()).mul_(scale)
+    output = linear(flat, weight.to(flat.dtype), None if bias is None else bias.to(flat.dtype))
+    return output.addmm_(inner, up.t()), inner
 
 
 def _plain(layer: Any) -> bool:
@@ -128,9 +154,7 @@ class _Joined(torch.autograd.Function):
         kind = compute_type(x.device.type, weight.dtype)
         with torch.autocast(x.device.type, enabled=False):  # it leaves products in place alone, so types would differ
             flat, down, up = x.reshape(-1, x.shape[-1]).to(kind), a.to(kind), b.to(kind)
-            inner = (flat @ down.t()).mul_(scale)
-            output = linear(flat, weight.to(kind), None if bias is None else bias.to(kind))
-            output.addmm_(inner, up.t())
+            output, inner = _product(flat, weight, bias, down, up, scale)
         ctx.save_for_backward(flat, inner, weight, down, up)
         ctx.scale, ctx.shape, ctx.types = scale, x.shape, (x.dtype, a.dtype, b.dtype)
         return output.view(*x.shape[:-1], -1)
