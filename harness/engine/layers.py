@@ -106,8 +106,11 @@ def _forward(layer: Any, x: Tensor, *positional: Any, **options: Any) -> Tensor:
 
 
 def _converted(layer: Any, a: Tensor, b: Tensor, kind: torch.dtype) -> tuple[Tensor, Tensor]:
-    """A and B in the type of the product, kept while they stay what they are: a token of an answer is little work, and
-    converting them for each took a tenth of it."""
+    """A and B in the type of the product. Those of an adapter that is not trained are kept: a token of an answer is
+    little work, and converting them for each took a tenth of it. An optimizer's fused step leaves `_version` as it was,
+    so those that are trained are converted each time."""
+    if a.requires_grad or b.requires_grad:
+        return a.to(kind), b.to(kind)
     state = (a.data_ptr(), a._version, b.data_ptr(), b._version, kind)
     if getattr(layer, "converted_state", None) != state:
         layer.converted = (a.detach().to(kind), b.detach().to(kind))

@@ -148,3 +148,36 @@ def test_a_block_sees_exactly_what_its_tokens_may() -> None:
             token = block * BLOCK + line
             seen = keys[block][mask[block, 0, line]].tolist()
             assert sorted(seen) == [j for j in range(token + 1) if token < ends[j]]
+
+
+def test_lora_weights_that_change_are_seen_without_gradients(adapted: Any) -> None:
+    """They are converted once where they stay what they are; a fused optimizer step leaves no trace in `_version`."""
+    layers.join_adapters(adapted, "cpu")
+    adapted.to(torch.bfloat16)
+    weights = {name: p for name, p in adapted.named_parameters() if "lora_" in name}
+    for parameter in weights.values():
+        parameter.data = parameter.data.float()
+
+    def logits() -> torch.Tensor:
+        with torch.inference_mode():
+            found: torch.Tensor = adapted(input_ids=torch.arange(5, 45)[None]).logits
+        return found
+
+    for parameter in weights.values():
+        parameter.requires_grad_(True)
+    seen = [logits()]
+    optimizer = torch.optim.AdamW(weights.values(), lr=0.1, fused=True)
+    for parameter in weights.values():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    seen.append(logits())
+    for parameter in weights.values():
+        parameter.requires_grad_(False)
+    seen.append(logits())
+    assert torch.equal(seen[1], seen[2])
+    with torch.no_grad():
+        for parameter in weights.values():
+            parameter.mul_(0.5)
+    seen.append(logits())
+    assert not torch.equal(seen[0], seen[1])
+    assert not torch.equal(seen[2], seen[3])
