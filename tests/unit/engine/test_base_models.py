@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -11,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -100,6 +102,23 @@ def test_dequantized_once_and_then_there(package: Path, cache: Path, monkeypatch
     assert resolve_base(EMBEDDED).folder(lines.append) == folder
     assert calls == [package]
     assert len(lines) == 2
+
+
+def test_a_gguf_file_is_read_once_and_the_library_left_as_it_was() -> None:
+    calls: list[tuple[object, ...]] = []
+
+    def noted(*arguments: object) -> object:
+        calls.append(arguments)
+        return object()
+
+    library = ModuleType("gguf")
+    library.GGUFReader, library.get_tensor_name_map = noted, noted  # type: ignore[attr-defined]
+    with contextlib.suppress(KeyboardInterrupt), base_models._read_once(library):
+        assert library.GGUFReader("file") is library.GGUFReader("file")
+        assert library.get_tensor_name_map("llama", 30) is not library.get_tensor_name_map("llama", 31)
+        raise KeyboardInterrupt
+    assert calls == [("file",), ("llama", 30), ("llama", 31)]
+    assert library.GGUFReader is library.get_tensor_name_map is noted
 
 
 def test_other_weights_are_dequantized_into_another_folder(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
