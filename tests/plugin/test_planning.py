@@ -116,13 +116,13 @@ def test_what_the_store_has_is_used(project: Path, pytester: pytest.Pytester) ->
     labels = ("animal", "tool")
     wrong = {"adapter": 2, "base": 8}
 
-    def score(view: str, examples: Sequence[Example], keep: Callable[[str, Any], None]) -> None:
+    def score(view: str, examples: Sequence[Example], keep: Callable[[str, Any], None], *, every: bool) -> None:
         for k, e in enumerate(examples):
             keep(e.id, [0.0 if (label == e.label) == (k >= wrong[view]) else -1.0 for label in labels])
 
     run._score = score  # type: ignore[method-assign]  # where a run would load the model
     for view in wrong:
-        run.score_choices(view)
+        run.likeliest_choices(view)
     found = gates(planned(pytester, "-k", "classes or text"))
     gate = found["classification.accuracy"]
     assert gate["measured"]

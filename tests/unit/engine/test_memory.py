@@ -71,7 +71,9 @@ def test_rows_on_a_gpu_grow_with_its_memory_and_hold_the_longest_text(free: Any,
 
 def test_rows_on_a_cpu_are_as_measured() -> None:
     assert memory.token_budget(shaped(), 10, "cpu") == 1024
-    assert memory.token_budget(shaped(), 1000, "cpu") == 3000
+    assert memory.token_budget(shaped(), 500, "cpu") == 3000
+    assert memory.token_budget(shaped(), 2000, "cpu") == 4096
+    assert memory.token_budget(shaped(), 5000, "cpu") == 5000
     assert memory.training_budget(shaped(), 10, "cpu", checkpointing=False) == 1024
     assert memory.training_budget(shaped(), 2000, "cpu", checkpointing=False) == 2000
 
