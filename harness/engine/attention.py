@@ -39,16 +39,15 @@ def block_mask(ends: Sequence[int], device: torch.device | str) -> tuple[Tensor,
     keys that a block needs; others are filled up with keys that none of their tokens sees. A token that only fills up
     the last block sees one key, since attention over nothing would be NaN.
     """
-    filled = _filled_up(ends)
     keys: list[list[int]] = []
     path: list[int] = []  # the ancestors of the token, and then the token
-    for token in range(len(filled)):
-        while path and filled[path[-1]] <= token:
+    for token in range(len(ends)):
+        while path and ends[path[-1]] <= token:
             path.pop()
         if token % BLOCK == 0:
             keys.append([*path, *range(token, token + BLOCK)])
         path.append(token)
-    return _blocks(keys, range(len(filled)), filled, len(ends), device)
+    return _blocks(keys, range(len(ends)), ends, device)
 
 
 def visible_blocks(
@@ -60,16 +59,12 @@ def visible_blocks(
     L, which are asked here and in ascending order, the tokens before it that it sees.
     """
     read = len(order) - len(paths)
-    more = -len(paths) % BLOCK
-    after = max(*order, *ends) + 1
-    filled_order = [*order, *range(after, after + more)]
-    filled_ends = [*ends, *range(after + 1, after + 1 + more)]
     keys = []
     for start in range(0, len(paths), BLOCK):
         own = range(read + start, read + start + BLOCK)
         seen = {token for path in paths[start : start + BLOCK] for token in path}
         keys.append([*sorted(seen.difference(own)), *own])
-    return _blocks(keys, filled_order, filled_ends, len(order), device)
+    return _blocks(keys, order, ends, device)
 
 
 def visible_square(order: Sequence[int], ends: Sequence[int], asked: int, device: torch.device | str) -> Tensor:
@@ -79,28 +74,19 @@ def visible_square(order: Sequence[int], ends: Sequence[int], asked: int, device
     return ((every <= mine) & (mine < end))[None, None]
 
 
-def _filled_up(ends: Sequence[int]) -> list[int]:
-    """With tokens that see only themselves up to a whole number of blocks."""
-    return [*ends, *range(len(ends) + 1, len(ends) + 1 + -len(ends) % BLOCK)]
-
-
 def _blocks(
-    keys: Sequence[Sequence[int]],
-    order: Sequence[int],
-    ends: Sequence[int],
-    there: int,
-    device: torch.device | str,
+    keys: Sequence[Sequence[int]], order: Sequence[int], ends: Sequence[int], device: torch.device | str
 ) -> tuple[Tensor, Tensor]:
-    """keys: of each block, its own tokens last. there: how many tokens there are without those that fill up blocks."""
-    most = max(map(len, keys))
-    nothing = len(order)
+    """keys: of each block, its own tokens last; those that fill up the last block follow all others."""
+    last = len(order) - 1
+    filling = range(max(*order, *ends) + 1, max(*order, *ends) + 1 + keys[-1][-1] - last)
+    first = torch.tensor([*order, *filling, 0])
+    end = torch.tensor([*ends, *(place + 1 for place in filling), 0])
+    most, nothing = max(map(len, keys)), len(first) - 1  # a key that no token sees: it ends before every one
     index = torch.tensor([[*block, *[nothing] * (most - len(block))] for block in keys])
-    end = torch.tensor([*ends, 0])[index]  # what only fills up ends before every token
-    first = torch.tensor([*order, 0])
-    asked = torch.tensor([block[-BLOCK:] for block in keys])
-    tokens = first[asked][:, :, None]
-    seen = (first[index][:, None, :] <= tokens) & (tokens < end[:, None, :])
-    return index.clamp(max=there - 1).to(device), seen[:, None].to(device)
+    tokens = first[torch.tensor([block[-BLOCK:] for block in keys])][:, :, None]
+    seen = (first[index][:, None, :] <= tokens) & (tokens < end[index][:, None, :])
+    return index.clamp(max=last).to(device), seen[:, None].to(device)
 
 
 def row_attention(

@@ -19,7 +19,7 @@ from harness.engine.head import log_probs
 from harness.engine.memory import halving
 from harness.engine.packing import Row, TokenSequence, pack
 from harness.engine.prompts import kept_tokens
-from harness.engine.scoring import LENGTH_STEP, batch_log_probs, by_blocks
+from harness.engine.scoring import LENGTH_STEP, batch_log_probs, by_blocks, predicting
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -208,10 +208,9 @@ def _read_options(
         )
     else:
         arguments["attention_mask"] = visible_square(behind.order, behind.ends, len(behind.tokens), device)
-    predictors = sorted({predictor for _, _, predictor, _ in edges})
-    kept = predictors + predictors[-1:] * (-len(predictors) % LENGTH_STEP)
+    kept, where = predicting(predictor for _, _, predictor, _ in edges)
     arguments["logits_to_keep"] = torch.tensor(kept, device=device)
-    lines: Tensor = torch.tensor([predictors.index(predictor) for _, _, predictor, _ in edges], device=device)
+    lines: Tensor = torch.tensor([where[predictor] for _, _, predictor, _ in edges], device=device)
     targets: Tensor = torch.tensor([target for _, _, _, target in edges], device=device)
     found, _ = log_probs(model, arguments, lines, targets)
     for (question, option, _, _), value in zip(edges, found.tolist(), strict=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -15,7 +15,15 @@ from harness.engine.packing import Row, TokenSequence, pack
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["LENGTH_STEP", "ContinuationScore", "batch_log_probs", "batch_tensors", "by_blocks", "score_continuations"]
+__all__ = [
+    "LENGTH_STEP",
+    "ContinuationScore",
+    "batch_log_probs",
+    "batch_tensors",
+    "by_blocks",
+    "predicting",
+    "score_continuations",
+]
 
 LENGTH_STEP = 16
 """Tensors of a few lengths instead of every length, as rows have: memory is reused and kernels are compiled once. On
@@ -60,6 +68,13 @@ def by_blocks(model: Any) -> bool:
     return getattr(getattr(model, "config", None), "_attn_implementation", None) == IMPLEMENTATION
 
 
+def predicting(predictors: Iterable[int]) -> tuple[list[int], dict[int, int]]:
+    """The tokens whose hidden states the head reads, each once and filled up to a multiple of LENGTH_STEP, and token ->
+    its place among them."""
+    distinct = sorted(set(predictors))
+    return distinct + distinct[-1:] * (-len(distinct) % LENGTH_STEP), {token: i for i, token in enumerate(distinct)}
+
+
 def batch_log_probs(
     model: Any, rows: Sequence[Row], device: torch.device | str, *, cache: Any = None
 ) -> list[tuple[Tensor, Tensor | None]]:
@@ -68,9 +83,7 @@ def batch_log_probs(
     The second is None where gradients are recorded: training has no use for it. cache: an empty one of transformers,
     which then has the keys and values of one row.
     """
-    distinct = sorted({predictor for row in rows for predictor in row.predictors})
-    filled = distinct + distinct[-1:] * (-len(distinct) % LENGTH_STEP)
-    where = {predictor: i for i, predictor in enumerate(distinct)}
+    filled, where = predicting(predictor for row in rows for predictor in row.predictors)
     arguments: dict[str, Any] = batch_tensors(rows, device, blocks=by_blocks(model))
     if cache is not None:
         arguments["past_key_values"] = cache

@@ -46,7 +46,7 @@ class Classification:
 
     examples: each has a label. labels: all of them, in the order of the recipe.
     score_choices: view -> log-likelihood of each label for each example; None for labels that cannot be the likeliest.
-    every: view -> the same without None, for `probabilities`; score_choices where it is not given.
+    score_every: view -> the same without None, for `probabilities`; score_choices where it is not given.
     answer: view -> generated texts, for `generated`; None where the suite cannot generate.
     mode: "probability" predicts the likeliest label, "generated" the label that the view wrote.
     Raises ScoringError for an example whose label is not among the labels.
@@ -60,13 +60,13 @@ class Classification:
         answer: Callable[[str], Outputs] | None = None,
         mode: Literal["probability", "generated"] = "probability",
         *,
-        every: Callable[[str], Choices] | None = None,
+        score_every: Callable[[str], Choices] | None = None,
     ) -> None:
         self.examples = check_examples(examples)
         self.labels = tuple(labels)
         self.mode = mode
         self._score_choices = score_choices
-        self._score_every = every or score_choices
+        self._score_every = score_every or score_choices
         self._answer = answer
         self._predictions: dict[str, _Predictions] = {}
         self._generated: Classification | None = None

@@ -530,12 +530,9 @@ class RecipeRun:
     def _choices(self, view: str, *, every: bool) -> Choices:
         examples, labels = self.examples(view), self.recipe.data.labels
         all_labels: dict[str, Any] = {"options": labels}
-        if every:
-            asked, serving = all_labels, None
-        else:
-            asked, serving = {**all_labels, "which": "may win"}, all_labels
+        asked = all_labels if every else {**all_labels, "which": "may win"}
         score = functools.partial(self._score, every=every)
-        found = self._by_example("choices", view, asked, examples, score, serving=serving)
+        found = self._by_example("choices", view, asked, examples, score, serving=all_labels)
         return Choices(view, tuple(e.id for e in examples), tuple(labels), tuple(tuple(found[e.id]) for e in examples))
 
     def examples(self, view: str) -> tuple[Example, ...]:
@@ -586,9 +583,8 @@ class RecipeRun:
                 f"{self.recipe.name}: the fixture `classification` needs data.task: classification, and it is "
                 f"{self.recipe.data.task}. Use `generation`, `structure` or `judge`."
             )
-        return Classification(
-            self.splits.test, self.recipe.data.labels, self.likeliest_choices, self.answer, every=self.score_choices
-        )
+        test, labels = self.splits.test, self.recipe.data.labels
+        return Classification(test, labels, self.likeliest_choices, self.answer, score_every=self.score_choices)
 
     def generation(self) -> Generation:
         return Generation(self.splits.test, self.answer, self.answer_some)
@@ -738,7 +734,7 @@ class RecipeRun:
         model = self._model_key(view)
         stored = self.store.answers(kind, content_key({**asked, **model}))
         known = stored.read()
-        if serving is not None:
+        if serving is not None and serving != asked:
             known = {**self.store.answers(kind, content_key({**serving, **model})).read(), **known}
         keys = {e.id: content_key({"messages": [[m.role, m.content] for m in e.messages]}) for e in examples}
         values = {example_id: known[key] for example_id, key in keys.items() if key in known}

@@ -247,14 +247,15 @@ def test_shuffled_labels_do_not_pass(project: Path) -> None:
 # Answers and test sets that are not what they seem
 
 
-def test_the_bases_answers_under_the_adapters_name_do_not_pass(project: Path) -> None:
+@pytest.mark.parametrize("read", ["score_choices", "likeliest_choices"])
+def test_the_bases_answers_under_the_adapters_name_do_not_pass(project: Path, read: str) -> None:
     """A cache whose key forgets the adapter: the adapter is sound, and its answers are another's."""
     run = session_in(project).open("animals")
     run.integrity()
-    run.score_choices("base")
+    getattr(run, read)("base")
     folder = project / ".harness" / "answers" / "choices"
     (base,) = folder.iterdir()
-    run.score_choices("adapter")
+    getattr(run, read)("adapter")
     run.close()
     (adapter,) = set(folder.iterdir()) - {base}
     shutil.rmtree(adapter)

@@ -180,7 +180,7 @@ def test_labels_that_were_ruled_out_are_not_predicted() -> None:
 
 
 def test_probabilities_ask_for_every_label() -> None:
-    c = Classification(EXAMPLES, LABELS, choices(READ), every=choices())
+    c = Classification(EXAMPLES, LABELS, choices(READ), score_every=choices())
     assert c.probabilities("base").equals(Classification(EXAMPLES, LABELS, choices()).probabilities("base"))
     assert c.accuracy.scores("base").predicted == PREDICTED
 
