@@ -59,6 +59,10 @@ def pytest_configure(config: pytest.Config) -> None:
     # Promotions are signed by `harness promote`, never by a test run: no test shall read the key or show it.
     os.environ.pop("HARNESS_SIGNING_KEY", None)
     state = config.stash[STATE] = State(config)
+    if state.worker:
+        from harness.pytest_plugin.scheduling import share_cores
+
+        share_cores(int(config.workerinput["workercount"]))  # type: ignore[attr-defined]
     state.check_options()
     if state.planning:
         from harness.pytest_plugin.planning import Planning

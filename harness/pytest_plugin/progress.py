@@ -3,39 +3,39 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Iterator
-from typing import TextIO
 
 import pytest
 
 from harness.progress import Progress, Silent
 
-__all__ = ["TerminalProgress", "progress_for"]
+__all__ = ["TerminalProgress", "WorkerProgress", "progress_for"]
 
 _SECONDS_BETWEEN = 0.2
 
 
 def progress_for(config: pytest.Config) -> Progress:
-    """Where the user looks; workers of pytest-xdist have no terminal."""
+    """Where the user looks: the terminal, which a worker of pytest-xdist shares with all others."""
+    if hasattr(config, "workerinput"):
+        return WorkerProgress(config, config.workerinput["workerid"])
     reporter = config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is None or hasattr(config, "workerinput"):
-        return Silent()
-    return TerminalProgress(config, reporter)
+    return Silent() if reporter is None else TerminalProgress(config, reporter)
 
 
-class TerminalProgress:
-    """Writes past pytest's capturing, to where pytest itself reports."""
+class _Lines:
+    """Says where a task is, with the time that is left."""
 
-    def __init__(self, config: pytest.Config, reporter: pytest.TerminalReporter) -> None:
-        self._config = config
-        self._reporter = reporter
+    changing: bool
+    """Whether a line can be written over by the next."""
+
+    def __init__(self) -> None:
         self._task = ""
         self._total = 0
         self._started = 0.0
         self._shown = 0.0
         self._tenths = 0
-        self._open = False
 
     def start(self, task: str, total: int) -> None:
         self._task, self._total = task, total
@@ -46,16 +46,15 @@ class TerminalProgress:
 
     def advance(self, done: int, note: str = "") -> None:
         now = time.monotonic()
-        terminal = bool(self._reporter.isatty)
         tenths = 10 * done // self._total if self._total else 0
-        if terminal and (now - self._shown < _SECONDS_BETWEEN and done != self._total):
+        if self.changing and (now - self._shown < _SECONDS_BETWEEN and done != self._total):
             return
-        if not terminal and tenths <= self._tenths:
+        if not self.changing and tenths <= self._tenths:
             return
         self._shown, self._tenths = now, tenths
         text = f"{self._task}  {done}/{self._total}" if self._total else f"{self._task}  {done}"
         left = self._left(done, now - self._started)
-        self._write("  ".join(filter(None, (text, note, left))), changing=terminal)
+        self._write("  ".join(filter(None, (text, note, left))), changing=self.changing)
 
     def finish(self, note: str = "") -> None:
         seconds = f"{time.monotonic() - self._started:.0f} s"
@@ -71,7 +70,22 @@ class TerminalProgress:
         return f"{left:.0f} s left" if left < 100 else f"{left / 60:.0f} min left"
 
     def _write(self, line: str, *, changing: bool) -> None:
-        with self._uncaptured() as stream:
+        raise NotImplementedError
+
+
+class TerminalProgress(_Lines):
+    """Writes past pytest's capturing, to where pytest itself reports."""
+
+    def __init__(self, config: pytest.Config, reporter: pytest.TerminalReporter) -> None:
+        super().__init__()
+        self._config = config
+        self._reporter = reporter
+        self._open = False
+        self.changing = bool(reporter.isatty)
+
+    def _write(self, line: str, *, changing: bool) -> None:
+        with _uncaptured(self._config):
+            stream = self._reporter._tw._file
             if self._open:
                 stream.write("\r\x1b[2K")
             elif self._reporter.currentfspath is not None or self._reporter.isatty:
@@ -80,9 +94,26 @@ class TerminalProgress:
             stream.flush()
         self._open = changing
 
-    @contextlib.contextmanager
-    def _uncaptured(self) -> Iterator[TextIO]:
-        capture = self._config.pluginmanager.get_plugin("capturemanager")
-        suspended = capture.global_and_fixture_disabled() if capture is not None else contextlib.nullcontext()
-        with suspended:
-            yield self._reporter._tw._file
+
+class WorkerProgress(_Lines):
+    """Whole lines with the worker's name on the error stream, the one thing of a worker that reaches the terminal."""
+
+    changing = False
+
+    def __init__(self, config: pytest.Config, worker: str) -> None:
+        super().__init__()
+        self._config = config
+        self._worker = worker
+
+    def _write(self, line: str, *, changing: bool) -> None:
+        with _uncaptured(self._config), contextlib.suppress(OSError):  # the terminal may be closed by now
+            sys.stderr.write(f"[{self._worker}] {line}\n")
+            sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def _uncaptured(config: pytest.Config) -> Iterator[None]:
+    capture = config.pluginmanager.get_plugin("capturemanager")
+    suspended = capture.global_and_fixture_disabled() if capture is not None else contextlib.nullcontext()
+    with suspended:
+        yield

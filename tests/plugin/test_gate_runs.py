@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -373,6 +374,29 @@ def test_distributed_run_reports_as_one(warm: Path, pytester: pytest.Pytester) -
     assert [recipe["name"] for recipe in report["recipes"]] == ["animals", "beasts"]  # type: ignore[attr-defined]
     assert [len(recipe["gates"]) for recipe in report["recipes"]] == [8, 8]  # type: ignore[attr-defined]
     result.stdout.fnmatch_lines(["beasts: Ready to promote: all 8 gates passed"])
+    for recipe in ("animals", "beasts"):
+        result.stderr.re_match_lines([rf"\[gw[01]\] {recipe}: base scores labels  "])
+
+
+@pytest.mark.parametrize("chosen", [None, "3"])
+def test_workers_share_the_cores_unless_told_otherwise(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, chosen: str | None
+) -> None:
+    """With a thread for each core in every worker, training takes four to five times as long."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if chosen is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", chosen)
+    pytester.makeini("[pytest]\naddopts = -p no:cacheprovider\n")
+    pytester.makepyfile(
+        "import os, torch\nfrom pathlib import Path\n"
+        "def test_threads():\n"
+        "    Path('threads').write_text(f\"{os.environ['OMP_NUM_THREADS']} {torch.get_num_threads()}\")\n"
+    )
+    pytester.runpytest_subprocess("-n", "2", timeout=300).assert_outcomes(passed=1)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    said, started = (pytester.path / "threads").read_text().split()
+    assert said == (chosen or str(max(1, cores // 2)))
+    assert chosen is not None or started == said
 
 
 def test_workers_that_share_a_recipe_report_it_once(warm: Path, pytester: pytest.Pytester) -> None:
