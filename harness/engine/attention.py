@@ -122,23 +122,37 @@ def row_attention(
         given[0].index_select(1, row_keys.flatten()).view(shared, blocks, seen, -1).transpose(0, 1)
         for given in (key, value)
     )
-    mask = attention_mask.repeat(1, 1, heads // shared, 1)
     dropped = dropout if module.training else 0.0
     found: Tensor
     if query.device.type == "cpu" and torch.is_grad_enabled() and not dropped:
         scale = width**-0.5 if scaling is None else scaling
+        mask = _added(attention_mask, heads // shared, compute_type("cpu", query.dtype))
         found = _Attention.apply(queries, keys, values, mask, scale)  # type: ignore[no-untyped-call]
     else:
+        mask = _added(attention_mask, heads // shared, query.dtype)
         found = scaled_dot_product_attention(queries, keys, values, attn_mask=mask, dropout_p=dropped, scale=scaling)
     rows = found.view(blocks, shared, -1, BLOCK, found.shape[-1]).permute(0, 3, 1, 2, 4)
     return rows.reshape(1, -1, heads, found.shape[-1])[:, :length], None
+
+
+def _added(mask: Tensor, times: int, kind: torch.dtype) -> Tensor:
+    """(B, 1, times x Q, K): 0 where `mask`, (B, 1, Q, K), is True, else minus infinity: what is added to scores.
+
+    Made once for all layers of a row, and kept with the mask: torch would make it in each, a sixth to a third of the
+    time of its attention on a CPU.
+    """
+    known: Tensor | None = getattr(mask, "added", None)
+    if known is None or known.dtype != kind or known.shape[2] != times * mask.shape[2]:
+        known = torch.where(mask, 0.0, float("-inf")).to(kind).repeat(1, 1, times, 1)
+        mask.added = known  # type: ignore[attr-defined]
+    return known
 
 
 class _Attention(torch.autograd.Function):
     """softmax(scale Q K' + mask) V, whose weights are kept for the backward pass: rows are cut into small blocks, and
     on a CPU torch's own backward pass, which computes them again, takes almost twice as long.
 
-    queries: (B, H, Q, D), keys and values: (B, H, K, D), mask: (B, 1, Q, K) bool, True where a query may look.
+    queries: (B, H, Q, D), keys and values: (B, H, K, D), mask: (B, 1, Q, K), of `_added`, in the type of the products.
     """
 
     @staticmethod
@@ -146,8 +160,7 @@ class _Attention(torch.autograd.Function):
         kind = compute_type(queries.device.type, queries.dtype)
         with torch.autocast(queries.device.type, enabled=False):  # it would compute the softmax in float32
             q, k, v = (given.flatten(0, 1).to(kind) for given in (queries, keys, values))
-            forbidden = torch.where(mask, 0.0, float("-inf")).to(q.dtype)
-            scores = forbidden.expand(*queries.shape[:3], -1).flatten(0, 1).baddbmm(q, k.mT, alpha=scale)
+            scores = mask.expand(*queries.shape[:3], -1).flatten(0, 1).baddbmm(q, k.mT, alpha=scale)
             weights = scores.softmax(-1)
             ctx.save_for_backward(q, k, v, weights)
             ctx.scale, ctx.heads = scale, queries.shape[:2]
