@@ -45,7 +45,13 @@ def measured(command: Sequence[str], *, cwd: Path, env: Mapping[str, str] | None
         wrapper = [sys.executable, str(Path(__file__).resolve()), str(result), *command]
         lines: list[str] = []
         with subprocess.Popen(
-            wrapper, cwd=cwd, env=env, stdout=subprocess.PIPE, encoding="utf-8", errors="replace"
+            wrapper,
+            cwd=cwd,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,  # where workers of pytest-xdist say what they do
+            encoding="utf-8",
+            errors="replace",
         ) as process:
             assert process.stdout is not None
             try:

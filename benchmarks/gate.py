@@ -2,6 +2,7 @@
 
     python benchmarks/gate.py                               # about as long as `make gate` in a fresh clone
     python benchmarks/gate.py --recipe ticket_priority      # one recipe
+    python benchmarks/gate.py --at-once 1                   # one after the other, in one process
     python benchmarks/gate.py --keep DIR                    # keep the store that the cold run fills
     python benchmarks/gate.py --skip-cold --store DIR       # only the warm run, on a store that is filled
 
@@ -28,11 +29,11 @@ from typing import Any
 
 from _common import ROOT, BenchmarkError, Measured, against, amount, machine_line, measured, table
 
-COLD_SECONDS = 25 * 60
+COLD_SECONDS = 8 * 60
 WARM_SECONDS = 25
 MEMORY_GB = 4
 
-_FINISHED = re.compile(r"(?P<recipe>[a-z0-9_]+): (?P<stage>\S.*?)  (?:.*  )?(?P<seconds>\d+) s")
+_FINISHED = re.compile(r"(?:\[gw\d+\] )?(?P<recipe>[a-z0-9_]+): (?P<stage>\S.*?)  (?:.*  )?(?P<seconds>\d+) s")
 """A finished stage as harness/pytest_plugin/progress.py writes it where there is no terminal."""
 
 
@@ -63,11 +64,13 @@ class GateRun:
     trained: frozenset[str]
     recipes: Mapping[str, RecipeCost]
     provenance: Mapping[str, Any]
+    at_once: int = 1
 
     @property
-    def outside(self) -> float:
-        """Seconds outside of any recipe's tests: start of the interpreter, collection, report."""
-        return self.measured.seconds - sum(cost.tests for cost in self.recipes.values())
+    def outside(self) -> float | None:
+        """Seconds outside of any recipe's tests: start of the interpreter, collection, report. Not known where recipes
+        ran side by side."""
+        return None if self.at_once > 1 else self.measured.seconds - sum(cost.tests for cost in self.recipes.values())
 
 
 def stage_seconds(lines: Iterable[str]) -> dict[str, dict[str, float]]:
@@ -98,7 +101,7 @@ def test_seconds(junit: str) -> dict[str, float]:
 test_seconds.__test__ = False  # type: ignore[attr-defined]  # where a test module imports it
 
 
-def gate_run(run: Measured, report: Mapping[str, Any], junit: str) -> GateRun:
+def gate_run(run: Measured, report: Mapping[str, Any], junit: str, at_once: int = 1) -> GateRun:
     """Puts together what one run left."""
     recipes = report["recipes"]
     trained = frozenset(recipe["name"] for recipe in recipes if recipe["from_store"] is False)
@@ -118,10 +121,13 @@ def gate_run(run: Measured, report: Mapping[str, Any], junit: str) -> GateRun:
             for recipe in recipes
         },
         provenance=report["provenance"],
+        at_once=at_once,
     )
 
 
-def run_gates(project: Path, recipes: Sequence[str], *, store: Path, work: Path, env: Mapping[str, str]) -> GateRun:
+def run_gates(
+    project: Path, recipes: Sequence[str], *, store: Path, work: Path, env: Mapping[str, str], at_once: int = 1
+) -> GateRun:
     """`pytest suites/` in `project`. work: an empty folder for the report and the JUnit file.
 
     Raises BenchmarkError if the run ended without a report.
@@ -131,7 +137,7 @@ def run_gates(project: Path, recipes: Sequence[str], *, store: Path, work: Path,
     for name in recipes:
         command += ["--harness-recipe", name]
     command += ["--harness-store", str(store), "--harness-report-dir", str(reports)]
-    command += ["--junitxml", str(junit), "-o", "junit_duration_report=total"]
+    command += ["--junitxml", str(junit), "-o", "junit_duration_report=total", *_workers(at_once)]
     run = measured(command, cwd=project, env=env)
     report = reports / "latest" / "report.json"
     if not report.is_file() or not junit.is_file():
@@ -139,7 +145,13 @@ def run_gates(project: Path, recipes: Sequence[str], *, store: Path, work: Path,
             f"pytest suites/ in {project} ended with exit status {run.status} and without a report; what it printed "
             "is above."
         )
-    return gate_run(run, json.loads(report.read_text(encoding="utf-8")), junit.read_text(encoding="utf-8"))
+    texts = report.read_text(encoding="utf-8"), junit.read_text(encoding="utf-8")
+    return gate_run(run, json.loads(texts[0]), texts[1], at_once)
+
+
+def _workers(at_once: int) -> list[str]:
+    """As the Makefile's AT_ONCE."""
+    return ["--numprocesses", str(at_once)] if at_once > 1 else []
 
 
 # ---- Tables
@@ -157,7 +169,7 @@ def figures_table(runs: Mapping[str, GateRun]) -> str:
             (f"{name}: wall time", amount(seconds, "s"), f"at most {shown}", against(seconds, limit, "s")),
             (f"{name}: processor time", amount(run.measured.processor, "s"), "", ""),
             (
-                f"{name}: peak memory",
+                f"{name}: peak memory of the largest process",
                 amount(peak, "GB"),
                 f"at most {MEMORY_GB} GB",
                 against(peak, MEMORY_GB, "GB"),
@@ -222,6 +234,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="gate.py", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--project", type=Path, default=ROOT, help="folder with suites/ (default: this checkout)")
     parser.add_argument("--recipe", action="append", default=[], metavar="NAME", help="only this one; repeatable")
+    parser.add_argument("--at-once", type=int, default=3, metavar="N", help="recipes side by side (3, as make gate)")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="new folder for the store, which is kept")
     parser.add_argument("--skip-cold", action="store_true", help="only the warm run; needs --store")
     parser.add_argument("--store", type=Path, metavar="DIR", help="with --skip-cold: the store to use")
@@ -235,6 +248,8 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         parser.error(f"--store {chosen.store} is no folder; fill one with --keep {chosen.store}")
     if chosen.keep is not None and chosen.keep.exists() and (not chosen.keep.is_dir() or any(chosen.keep.iterdir())):
         parser.error(f"--keep {chosen.keep} is not empty, and a cold run starts from nothing; name a new folder")
+    if chosen.at_once < 1:
+        parser.error(f"--at-once {chosen.at_once}: name 1 or more")
     if not (chosen.project / "suites").is_dir():
         parser.error(f"--project {chosen.project} has no folder suites/")
     return chosen
@@ -252,11 +267,19 @@ def main(argv: Sequence[str]) -> int:
             work = folder / name
             work.mkdir()
             try:
-                runs[name] = run_gates(chosen.project.resolve(), chosen.recipe, store=store, work=work, env=env)
+                runs[name] = run_gates(
+                    chosen.project.resolve(),
+                    chosen.recipe,
+                    store=store,
+                    work=work,
+                    env=env,
+                    at_once=chosen.at_once,
+                )
             except BenchmarkError as error:
                 print(f"gate.py: {name}: {error}", file=sys.stderr)
                 return 1
-    command = " ".join(["pytest suites/", *(f"--harness-recipe {name}" for name in chosen.recipe)])
+    named = (f"--harness-recipe {name}" for name in chosen.recipe)
+    command = " ".join(["pytest suites/", *_workers(chosen.at_once), *named])
     print(page(command, runs, machine_line(runs["warm"].provenance, chosen.date)))
     if runs["warm"].trained:
         names = ", ".join(sorted(runs["warm"].trained))

@@ -31,16 +31,15 @@ def by_recipe(config: pytest.Config, log: Any) -> LoadScopeScheduling:
 
 
 def share_cores(workers: int) -> None:
-    """In a worker: leave the cores to the others where it waits, unless OMP_NUM_THREADS or OMP_WAIT_POLICY says how.
+    """In a worker: start so many threads that all workers together have one a core, unless OMP_NUM_THREADS says.
 
-    torch starts a thread for each core in every worker, and those wait for each other by spinning: with two workers on
-    two cores a training step took four to five times as long. Asleep they cost nothing, and the last worker has all
-    cores. A process that has imported torch already no longer reads the variable: it takes its share of the threads.
+    torch starts one a core in every worker, and those wait for each other by spinning: with two workers on two cores a
+    training step took four to five times as long.
     """
-    if {"OMP_NUM_THREADS", "OMP_WAIT_POLICY"} & os.environ.keys():
+    if "OMP_NUM_THREADS" in os.environ:
         return
-    if "torch" in sys.modules:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        sys.modules["torch"].set_num_threads(max(1, cores // workers))
-    else:
-        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = max(1, cores // workers)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    if "torch" in sys.modules:  # it read the variable when it was imported
+        sys.modules["torch"].set_num_threads(threads)
