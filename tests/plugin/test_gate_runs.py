@@ -375,7 +375,7 @@ def test_distributed_run_reports_as_one(warm: Path, pytester: pytest.Pytester) -
     assert [len(recipe["gates"]) for recipe in report["recipes"]] == [8, 8]  # type: ignore[attr-defined]
     result.stdout.fnmatch_lines(["beasts: Ready to promote: all 8 gates passed"])
     for recipe in ("animals", "beasts"):
-        result.stderr.re_match_lines([rf"\[gw[01]\] {recipe}: base scores labels  "])
+        result.stderr.re_match_lines([rf"\[gw[01]\] {recipe}: adapter scores labels  "])
 
 
 @pytest.mark.parametrize(
