@@ -16,7 +16,7 @@ from typing import Any
 
 import harness
 
-__all__ = ["TRAINING_LIBRARIES", "code_digest", "library_versions", "provenance"]
+__all__ = ["TRAINING_LIBRARIES", "code_digest", "command_line", "library_versions", "provenance"]
 
 TRAINING_LIBRARIES = ("torch", "transformers", "peft", "trl", "bitsandbytes")
 _LIBRARIES = (*TRAINING_LIBRARIES, "accelerate", "datasets", "lm_eval", "anthropic", "scikit-learn", "pytest")
@@ -63,13 +63,10 @@ def library_versions(libraries: Iterable[str] = _LIBRARIES) -> dict[str, str]:
 
 
 def provenance(root: Path, environ: Mapping[str, str]) -> dict[str, Any]:
-    """Facts about this invocation: the only place that asks git and the machine.
-
-    The command line is kept without the values of options that look like secrets.
-    """
+    """Facts about this invocation: the only place that asks git and the machine."""
     actions = {k: environ[k] for k in ("GITHUB_REPOSITORY", "GITHUB_SHA", "GITHUB_RUN_ID") if k in environ}
     return {
-        "command": " ".join(_without_secrets(sys.argv)),
+        "command": command_line(),
         "harness": _version("pytest-adapter-harness") or "source",
         "versions": library_versions(),
         "python": platform.python_version(),
@@ -78,6 +75,11 @@ def provenance(root: Path, environ: Mapping[str, str]) -> dict[str, Any]:
         "git": _git(root),
         "github": actions,
     }
+
+
+def command_line() -> str:
+    """What this process was called with, without the values of options that look like secrets."""
+    return " ".join(_without_secrets(sys.argv))
 
 
 def _without_secrets(arguments: list[str]) -> list[str]:

@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
@@ -244,9 +245,12 @@ class State:
                 self._send(self.run)
             return
         if self._from_workers:
+            from harness.pipeline.identity import command_line
             from harness.pipeline.merging import merged
 
-            self.run = merged(self._from_workers, self._problems)
+            run = merged(self._from_workers, self._problems)
+            # A worker does not know how pytest was called.
+            self.run = replace(run, provenance={**run.provenance, "command": command_line()})
         if self.run is None and unheard:
             self.run = self.session.finish(self._problems)
         if self.run is None:
