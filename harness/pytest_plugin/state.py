@@ -168,6 +168,8 @@ class State:
 
     def interrupted(self, error: TrainingInterrupted) -> NoReturn:
         self._problems.append(str(error))
+        if self.worker:  # where the words of pytest.exit are not shown
+            self.session.progress.message(str(error))
         pytest.exit(str(error), returncode=pytest.ExitCode.INTERRUPTED)
 
     def collected(self, item: pytest.Item) -> None:

@@ -403,6 +403,18 @@ def test_workers_share_the_cores_unless_told_otherwise(
     assert chosen is not None or started == said
 
 
+def test_a_worker_whose_training_was_stopped_says_how_to_go_on(warm: Path, pytester: pytest.Pytester) -> None:
+    write_suite(
+        warm,
+        "import pytest\nfrom harness.errors import TrainingInterrupted\n"
+        "pytestmark = pytest.mark.recipes('animals')\n\n"
+        "def test_it(recipe):\n    raise TrainingInterrupted('It goes on from step 3.')\n",
+    )
+    result = pytester.runpytest_subprocess("suites", "-n", "1", timeout=300)
+    assert result.ret != 0
+    result.stderr.fnmatch_lines(["[[]gw0] It goes on from step 3."])
+
+
 def test_workers_that_share_a_recipe_report_it_once(warm: Path, pytester: pytest.Pytester) -> None:
     """With --dist loadfile the files of one recipe go to different workers."""
     write_suite(warm, SHORT_SUITE)
