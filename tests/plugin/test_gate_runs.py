@@ -375,8 +375,8 @@ def test_distributed_run_reports_as_one(warm: Path, pytester: pytest.Pytester) -
     assert [len(recipe["gates"]) for recipe in report["recipes"]] == [8, 8]  # type: ignore[attr-defined]
     result.stdout.fnmatch_lines(["beasts: Ready to promote: all 8 gates passed"])
     assert report["provenance"]["command"].endswith(" suites -n 2 --harness-no-train")  # type: ignore[index]
-    for recipe in ("animals", "beasts"):
-        result.stderr.re_match_lines([rf"\[gw[01]\] {recipe}: adapter scores labels  "])
+    # Both have the same adapter, so the second one may find its scores in the store.
+    result.stderr.re_match_lines([r"\[gw[01]\] (animals|beasts): adapter scores labels  "])
 
 
 @pytest.mark.parametrize(
