@@ -33,8 +33,9 @@ COLD_SECONDS = 8 * 60
 WARM_SECONDS = 25
 MEMORY_GB = 4
 
-_FINISHED = re.compile(r"(?:\[gw\d+\] )?(?P<recipe>[a-z0-9_]+): (?P<stage>\S.*?)  (?:.*  )?(?P<seconds>\d+) s")
-"""A finished stage as harness/pytest_plugin/progress.py writes it where there is no terminal."""
+_FINISHED = re.compile(r"(?:\S*\[gw\d+\] )?(?P<recipe>[a-z0-9_]+): (?P<stage>\S.*?)  (?:.*  )?(?P<seconds>\d+) s")
+"""A finished stage as harness/pytest_plugin/progress.py writes it where there is no terminal. A worker's line can stand
+behind the dots of tests that passed."""
 
 
 # ---- Where the time goes
@@ -145,8 +146,8 @@ def run_gates(
             f"pytest suites/ in {project} ended with exit status {run.status} and without a report; what it printed "
             "is above."
         )
-    texts = report.read_text(encoding="utf-8"), junit.read_text(encoding="utf-8")
-    return gate_run(run, json.loads(texts[0]), texts[1], at_once)
+    told = json.loads(report.read_text(encoding="utf-8"))
+    return gate_run(run, told, junit.read_text(encoding="utf-8"), at_once)
 
 
 def _workers(at_once: int) -> list[str]:

@@ -59,10 +59,6 @@ def pytest_configure(config: pytest.Config) -> None:
     # Promotions are signed by `harness promote`, never by a test run: no test shall read the key or show it.
     os.environ.pop("HARNESS_SIGNING_KEY", None)
     state = config.stash[STATE] = State(config)
-    if state.worker:
-        from harness.pytest_plugin.scheduling import share_cores
-
-        share_cores(int(config.workerinput["workercount"]))  # type: ignore[attr-defined]
     state.check_options()
     if state.planning:
         from harness.pytest_plugin.planning import Planning
@@ -77,6 +73,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     arrange(config, items)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    if session.config.stash[STATE].worker:
+        from harness.pytest_plugin.scheduling import share_cores
+
+        share_cores(session.config, session.items)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -134,9 +137,19 @@ def pytest_testnodedown(node: Any) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """A worker of pytest-xdist is about to start; it does not know how tests are distributed."""
+    node.workerinput["harness_by_recipe"] = _by_recipe(node.config)
+
+
+def _by_recipe(config: pytest.Config) -> bool:
+    return config.getoption("dist") == "load" and config.stash[STATE].places.recipes.is_dir()
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
     """All tests of a recipe go to one worker, so that it is trained and loaded once."""
-    if config.getoption("dist") != "load" or not config.stash[STATE].places.recipes.is_dir():
+    if not _by_recipe(config):
         return None
     from harness.pytest_plugin.scheduling import by_recipe
 

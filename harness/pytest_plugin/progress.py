@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 import pytest
@@ -24,7 +25,7 @@ def progress_for(config: pytest.Config) -> Progress:
     return Silent() if reporter is None else TerminalProgress(config, reporter)
 
 
-class _Lines:
+class _Lines(ABC):
     """Says where a task is, with the time that is left."""
 
     changing: bool
@@ -69,8 +70,9 @@ class _Lines:
         left = elapsed / done * (self._total - done)
         return f"{left:.0f} s left" if left < 100 else f"{left / 60:.0f} min left"
 
+    @abstractmethod
     def _write(self, line: str, *, changing: bool) -> None:
-        raise NotImplementedError
+        """Show a line. changing: the next one takes its place."""
 
 
 class TerminalProgress(_Lines):

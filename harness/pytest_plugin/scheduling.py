@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from xdist.scheduler.loadscope import LoadScopeScheduling
 
+from harness.pytest_plugin.selection import recipe_of
 from harness.pytest_plugin.state import STATE
 
 __all__ = ["by_recipe", "share_cores"]
@@ -30,14 +32,21 @@ def by_recipe(config: pytest.Config, log: Any) -> LoadScopeScheduling:
     return ByRecipe(config, log)
 
 
-def share_cores(workers: int) -> None:
-    """In a worker: start so many threads that all workers together have one a core, unless OMP_NUM_THREADS says.
+def share_cores(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
+    """In a worker that has collected recipes: start so many threads that the workers at work have one a core together,
+    unless OMP_NUM_THREADS says how many.
 
     torch starts one a core in every worker, and those wait for each other by spinning: with two workers on two cores a
-    training step took four to five times as long.
+    training step took four to five times as long. Of more workers than recipes the others have nothing to do.
     """
-    if "OMP_NUM_THREADS" in os.environ:
+    recipes = [recipe_of(item) for item in items]
+    if "OMP_NUM_THREADS" in os.environ or not any(recipes):
         return
+    given = config.workerinput  # type: ignore[attr-defined]
+    workers = int(given["workercount"])
+    if given["harness_by_recipe"]:
+        alone = recipes.count(None)  # tests without a recipe are handed out one by one
+        workers = min(workers, len(set(recipes) - {None}) + alone)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = max(1, cores // workers)
     os.environ["OMP_NUM_THREADS"] = str(threads)

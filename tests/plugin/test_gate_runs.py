@@ -379,28 +379,59 @@ def test_distributed_run_reports_as_one(warm: Path, pytester: pytest.Pytester) -
     result.stderr.re_match_lines([r"\[gw[01]\] (animals|beasts): adapter scores labels  "])
 
 
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+THREADS = """
+import os, pytest, torch
+from pathlib import Path
+
+@pytest.mark.recipes("animals", "beasts")
+def test_threads(recipe):
+    Path(recipe.name).write_text(f"{os.environ['OMP_NUM_THREADS']} {torch.get_num_threads()}")
+"""
+
+
 @pytest.mark.parametrize(
-    ("chosen", "conftest"), [(None, ""), (None, "import torch"), ("3", "")], ids=["shared", "torch is there", "chosen"]
+    ("options", "conftest", "threads"),
+    [
+        ([], "", max(1, CORES // 2)),
+        ([], "import torch", max(1, CORES // 2)),
+        (["--harness-recipe", "animals"], "", CORES),
+        (["--harness-recipe", "animals", "--dist", "loadfile"], "", max(1, CORES // 2)),
+    ],
+    ids=["two recipes", "torch is there", "one recipe", "one recipe for all workers"],
 )
-def test_workers_share_the_cores_unless_told_otherwise(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, chosen: str | None, conftest: str
+def test_workers_share_the_cores(
+    project: Path,
+    pytester: pytest.Pytester,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    conftest: str,
+    threads: int,
 ) -> None:
-    """With a thread for each core in every worker, training takes four to five times as long."""
+    """With a thread for each core in every worker, training takes four to five times as long; one worker alone needs
+    all cores."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    recipe = project / "fixtures" / "recipes" / "animals.yaml"
+    recipe.with_name("beasts.yaml").write_text(recipe.read_text().replace("name: animals", "name: beasts"))
+    (project / "conftest.py").write_text(conftest)
+    write_suite(project, THREADS)
+    pytester.runpytest_subprocess("suites", "-n", "2", *options, timeout=300)
+    for name in ["animals"] if options else ["animals", "beasts"]:
+        assert (project / name).read_text() == f"{threads} {threads}"
+
+
+@pytest.mark.parametrize("chosen", [None, "3"])
+def test_threads_stay_as_chosen_and_without_a_recipe_as_they_are(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, chosen: str | None, project: Path
+) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if chosen is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", chosen)
-    pytester.makeini("[pytest]\naddopts = -p no:cacheprovider\n")
-    pytester.makeconftest(conftest)
-    pytester.makepyfile(
-        "import os, torch\nfrom pathlib import Path\n"
-        "def test_threads():\n"
-        "    Path('threads').write_text(f\"{os.environ['OMP_NUM_THREADS']} {torch.get_num_threads()}\")\n"
-    )
-    pytester.runpytest_subprocess("-n", "2", timeout=300).assert_outcomes(passed=1)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    said, started = (pytester.path / "threads").read_text().split()
-    assert said == (chosen or str(max(1, cores // 2)))
-    assert chosen is not None or started == said
+    marked = "@pytest.mark.recipes('animals')\ndef test_it(recipe):" if chosen else "def test_it():"
+    seen = "    Path('seen').write_text(str(os.environ.get('OMP_NUM_THREADS')))\n"
+    write_suite(project, f"import os, pytest\nfrom pathlib import Path\n\n{marked}\n{seen}")
+    pytester.runpytest_subprocess("suites", "-n", "2", timeout=300)
+    assert (project / "seen").read_text() == str(chosen)
 
 
 def test_a_worker_whose_training_was_stopped_says_how_to_go_on(warm: Path, pytester: pytest.Pytester) -> None:

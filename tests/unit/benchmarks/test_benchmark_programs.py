@@ -48,6 +48,7 @@ animals: base scores labels  few-shot  7 s
 animals: adapter on facts  3 s
 animals: adapter on facts  4 s
 [gw1] tools_2: adapter answers  1234 s
+.F[gw12] tools_2: base answers  20 s
 animals  accuracy: 0.5 is not at least 0.7  9 s
 ============= 1 failed, 2 passed in 123.19s (0:02:03) =============
 """
@@ -57,7 +58,7 @@ def test_stages_are_read_from_finished_lines_only(gates: ModuleType) -> None:
     # Left out: training (no recipe), what is still going on, the summary. A stage that came twice is added up.
     assert gates.stage_seconds(OUTPUT.splitlines()) == {
         "animals": {"adapter scores labels": 58, "base scores labels": 7, "adapter on facts": 7},
-        "tools_2": {"adapter answers": 1234},
+        "tools_2": {"adapter answers": 1234, "base answers": 20},
     }
 
 
