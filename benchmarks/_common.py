@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
@@ -11,12 +12,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 
+_SHAPE = "--make-shape"
 _LIBRARIES = ("torch", "transformers", "peft", "trl", "bitsandbytes", "lm_eval", "pytest")
 
 
@@ -84,6 +86,26 @@ def _wrap(result: Path, command: Sequence[str]) -> None:
     result.write_text(json.dumps(figures))
 
 
+QUANTIZATION: dict[str, dict[str, Any]] = {
+    "fp32": {"bnb_4bit_compute_dtype": "float32"},
+    "bf16": {"bnb_4bit_compute_dtype": "bfloat16"},
+    "nf4": {
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": "nf4",
+        "bnb_4bit_use_double_quant": True,
+        "bnb_4bit_compute_dtype": "bfloat16",
+    },
+}
+"""Precision -> the quantization of a recipe that computes so."""
+
+
+def base_folder() -> Path:
+    """The base model of all recipes of this project."""
+    from harness.engine.base_models import resolve_base
+
+    return resolve_base("smollm2-135m-instruct", None, relative_to=ROOT).folder(print)
+
+
 def stock_model(folder: Path, quantization: Mapping[str, Any], device: str) -> Any:
     """The model as transformers and bitsandbytes load it, without what the harness does to it: for the peer."""
     import torch
@@ -117,6 +139,44 @@ SHAPES: dict[str, dict[str, int]] = {
     },
 }
 """Sizes of Llama models whose speed is of interest and whose answers are not; "tiny" is there to try a program."""
+
+
+def add_base_options(parser: argparse.ArgumentParser) -> None:
+    """--shape and --model: another base model than the recipes'."""
+    base = parser.add_mutually_exclusive_group()
+    base.add_argument("--shape", choices=sorted(SHAPES), help="a Llama of this size with random weights as the base")
+    base.add_argument("--model", type=_model_folder, metavar="DIR", help="another base model, in a folder")
+
+
+def _model_folder(given: str) -> Path:
+    if not (Path(given) / "config.json").is_file():
+        raise argparse.ArgumentTypeError(f"{given} has no config.json; name the folder of a model")
+    return Path(given).resolve()
+
+
+@contextlib.contextmanager
+def chosen_base(chosen: argparse.Namespace) -> Iterator[tuple[Path, str]]:
+    """The base model that the options of `add_base_options` and --device name, and its name for the reader.
+
+    Raises BenchmarkError where a model of the shape cannot be made.
+    """
+    if not chosen.shape:
+        yield chosen.model or base_folder(), str(chosen.model or "the recipes' base model")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / chosen.shape
+        # In a process of its own, which gives all of the device's memory back.
+        made = measured([sys.executable, __file__, _SHAPE, chosen.shape, chosen.device, str(model)], cwd=ROOT)
+        if made.status != 0:
+            raise BenchmarkError(f"making a model of shape {chosen.shape} ended with exit status {made.status}")
+        yield model, f"random weights of shape {chosen.shape}"
+
+
+def _make_shape(shape: str, device: str, folder: Path) -> None:
+    from harness.engine.models import choose_device
+
+    # All recipes have the same base; with its tokenizer the same data make the same tokens.
+    random_model(folder, shape, base_folder(), choose_device(device))
 
 
 def random_model(folder: Path, shape: str, tokenizer: Path, device: str) -> None:
@@ -212,4 +272,7 @@ def machine_line(provenance: Mapping[str, Any], day: str, environ: Mapping[str, 
 
 
 if __name__ == "__main__":
-    _wrap(Path(sys.argv[1]), sys.argv[2:])
+    if sys.argv[1] == _SHAPE:
+        _make_shape(sys.argv[2], sys.argv[3], Path(sys.argv[4]))
+    else:
+        _wrap(Path(sys.argv[1]), sys.argv[2:])

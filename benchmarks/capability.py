@@ -22,22 +22,26 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from _common import ROOT, BenchmarkError, Measured, arc_easy, machine_line, measured, ratio_row, stock_model, table
+from _common import (
+    QUANTIZATION,
+    ROOT,
+    BenchmarkError,
+    Measured,
+    add_base_options,
+    arc_easy,
+    base_folder,
+    chosen_base,
+    machine_line,
+    measured,
+    ratio_row,
+    stock_model,
+    table,
+)
 
 TARGETS = {"fp32": 2.5, "bf16": 1.7, "nf4": 1.7}
 """Precision -> how many times faster than HFLM at batch 8 is the target."""
 COMMANDS_TARGET = 5.0
 
-QUANTIZATION: dict[str, dict[str, Any]] = {
-    "fp32": {"bnb_4bit_compute_dtype": "float32"},
-    "bf16": {"bnb_4bit_compute_dtype": "bfloat16"},
-    "nf4": {
-        "load_in_4bit": True,
-        "bnb_4bit_quant_type": "nf4",
-        "bnb_4bit_use_double_quant": True,
-        "bnb_4bit_compute_dtype": "bfloat16",
-    },
-}
 # In bfloat16: lm_eval 0.4.13 hands load_in_4bit to a from_pretrained that no longer takes it in transformers 5.
 _MODEL_ARGS = "dtype=bfloat16"
 _TASK = "arc_easy_local"
@@ -46,13 +50,7 @@ _TASK = "arc_easy_local"
 # ---- One side, in a process of its own
 
 
-def _base_folder() -> Path:
-    from harness.engine.base_models import resolve_base
-
-    return resolve_base("smollm2-135m-instruct", None, relative_to=ROOT).folder(print)
-
-
-def _score(side: str, precision: str, tasks: Path, device: str) -> dict[str, Any]:
+def _score(side: str, precision: str, tasks: Path, device: str, folder: Path) -> dict[str, Any]:
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
@@ -60,9 +58,9 @@ def _score(side: str, precision: str, tasks: Path, device: str) -> dict[str, Any
     from harness.engine.capability import language_model
     from harness.engine.models import choose_device, load_base
 
-    loaded = load_base(_base_folder(), QUANTIZATION[precision], choose_device(device))
+    loaded = load_base(folder, QUANTIZATION[precision], choose_device(device))
     if side == "peer":
-        stock = stock_model(_base_folder(), QUANTIZATION[precision], loaded.device)
+        stock = stock_model(folder, QUANTIZATION[precision], loaded.device)
         model = HFLM(pretrained=stock, tokenizer=loaded.tokenizer, batch_size=8, device=loaded.device)
     else:
         model = language_model(loaded, loaded.model)
@@ -88,7 +86,7 @@ def _both_views(tasks: Path, adapter: Path, device: str) -> dict[str, Any]:
     from harness.engine.capability import run_task
     from harness.engine.models import choose_device, load_base
 
-    loaded = load_base(_base_folder(), QUANTIZATION["bf16"], choose_device(device))
+    loaded = load_base(base_folder(), QUANTIZATION["bf16"], choose_device(device))
     loaded.attach(adapter)
     with loaded.base_view() as model:
         base = run_task(loaded, model, _TASK, tasks)
@@ -104,7 +102,7 @@ def _write_adapter(folder: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_pretrained(_base_folder())
+    model = AutoModelForCausalLM.from_pretrained(base_folder())
     tuned = get_peft_model(model, LoraConfig(r=16, target_modules="all-linear", task_type="CAUSAL_LM"))
     with torch.no_grad():
         for name, weight in tuned.named_parameters():
@@ -123,13 +121,13 @@ def _child(output: Path, *options: str) -> tuple[dict[str, Any], Measured]:
     return json.loads(output.read_text()), run
 
 
-def compare(precision: str, tasks: Path, items: int, device: str) -> list[tuple[str, ...]]:
+def compare(precision: str, tasks: Path, items: int, device: str, model: Path) -> list[tuple[str, ...]]:
     """Rows of the table for one precision. Raises BenchmarkError where a side fails."""
     results = {}
     for side in ("peer", "project"):
         print(f"--- {precision}: {side}", file=sys.stderr)
-        options = ("--side", side, "--precision", precision, "--tasks", str(tasks), "--device", device)
-        results[side], _ = _child(tasks / f"{side}.json", *options)
+        options = ["--side", side, "--precision", precision, "--tasks", str(tasks), "--device", device]
+        results[side], _ = _child(tasks / f"{side}.json", *options, "--model", str(model))
     peer, ours = results["peer"], results["project"]
     pairs = zip(peer["log_likelihoods"], ours["log_likelihoods"], strict=True)
     largest = max(abs(a - b) for one, other in pairs for a, b in zip(one, other, strict=True))
@@ -163,7 +161,7 @@ def compare_commands(tasks: Path, items: int, device: str, batch_size: int) -> t
     lm_eval = str(Path(sys.executable).with_name("lm_eval"))
     peer = 0.0
     for more in ("", f",peft={adapter}"):
-        command = [lm_eval, "run", "--model", "hf", "--model_args", f"pretrained={_base_folder()},{_MODEL_ARGS}{more}"]
+        command = [lm_eval, "run", "--model", "hf", "--model_args", f"pretrained={base_folder()},{_MODEL_ARGS}{more}"]
         command += ["--tasks", _TASK, "--include_path", str(tasks), "--batch_size", str(batch_size)]
         command += ["--device", device] if device != "auto" else []
         run = measured(command, cwd=ROOT)
@@ -191,17 +189,21 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder with arc_easy/")
     parser.add_argument("--device", default="auto", help="cpu, cuda or cuda:0 (the first GPU, else the CPU)")
     parser.add_argument("--date", default=date.today().isoformat(), help="printed beside the figures (today)")
+    add_base_options(parser)
     for hidden in ("--side", "--output", "--tasks", "--adapter"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
     chosen = parser.parse_args(argv)
+    if chosen.commands and (chosen.shape or chosen.model):
+        parser.error("--commands compares on the recipes' base model; leave out --shape and --model")
     if chosen.side:
         if chosen.side == "both":
             result = _both_views(Path(chosen.tasks), Path(chosen.adapter), chosen.device)
         else:
-            result = _score(chosen.side, chosen.precision[0], Path(chosen.tasks), chosen.device)
+            result = _score(chosen.side, chosen.precision[0], Path(chosen.tasks), chosen.device, chosen.model)
         Path(chosen.output).write_text(json.dumps(result))
         return 0
     rows: list[tuple[str, ...]] = []
+    named = "the recipes' base model"
     with tempfile.TemporaryDirectory() as folder:
         tasks = Path(folder)
         try:
@@ -209,12 +211,13 @@ def main(argv: Sequence[str]) -> int:
             if chosen.commands:
                 rows += [compare_commands(tasks, chosen.items, chosen.device, size) for size in (1, 8)]
             else:
-                for precision in chosen.precision or TARGETS:
-                    rows += compare(precision, tasks, chosen.items, chosen.device)
+                with chosen_base(chosen) as (model, named):
+                    for precision in chosen.precision or TARGETS:
+                        rows += compare(precision, tasks, chosen.items, chosen.device, model)
         except BenchmarkError as error:
             print(f"capability.py: {error}", file=sys.stderr)
             return 1
-    print(f"ARC-Easy, {chosen.items} items, each side in a process of its own:")
+    print(f"ARC-Easy, {chosen.items} items, each side in a process of its own; {named}:")
     print(f"\n{machine_line(provenance(ROOT, os.environ), chosen.date)}\n")
     peer = "lm_eval twice:" if chosen.commands else "HFLM, batch 8:"
     print(table(("figure", peer, "project:", "ratio:", "target", "result"), rows))

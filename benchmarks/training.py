@@ -28,11 +28,11 @@ from typing import Any
 
 from _common import (
     ROOT,
-    SHAPES,
     BenchmarkError,
+    add_base_options,
+    chosen_base,
     machine_line,
     measured,
-    random_model,
     ratio_row,
     stock_model,
     table,
@@ -57,7 +57,6 @@ _PACKED_TOKENS = 1024
 _LEARNING_RATE = 1e-3
 """Not the recipe's: at 2e-3 the rounding of bfloat16 alone moves the loss after 10 steps by several per cent."""
 
-_SHAPING = "shape"
 _NOT_COUNTED = 2  # first steps, in which memory is found and kernels are chosen
 
 
@@ -88,10 +87,9 @@ def _problem(data: str) -> tuple[Any, list[Any], list[Any]]:
     return recipe, splits[0], splits[1]
 
 
-def _train(side: str, data: str, steps: int, device: str, model_folder: Path | None) -> dict[str, Any]:
+def _train(side: str, data: str, steps: int, device: str, folder: Path) -> dict[str, Any]:
     import torch
 
-    from harness.engine.base_models import resolve_base
     from harness.engine.chat import training_sequences
     from harness.engine.memory import token_budget
     from harness.engine.models import LoadedModel, choose_device, load_base, load_tokenizer, takes_rows
@@ -99,7 +97,6 @@ def _train(side: str, data: str, steps: int, device: str, model_folder: Path | N
     from harness.engine.scoring import score_continuations
 
     recipe, train, validation = _problem(data)
-    folder = model_folder or resolve_base(recipe.base.model, recipe.base.revision, relative_to=ROOT).folder(print)
     device = choose_device(device)
     if side == "project":
         loaded = load_base(folder, recipe.quantization, device)
@@ -213,27 +210,16 @@ def _peer(
     return trainer.model, [after - before for before, after in itertools.pairwise(ends)], examples
 
 
-def _shape(folder: Path, shape: str, device: str) -> None:
-    from harness.engine.base_models import resolve_base
-    from harness.engine.models import choose_device
-
-    # All recipes of this project have the same base; its tokenizer makes the same tokens of the same data.
-    recipe, _, _ = _problem("shared_prompt")
-    tokenizer = resolve_base(recipe.base.model, recipe.base.revision, relative_to=ROOT).folder(print)
-    random_model(folder, shape, tokenizer, choose_device(device))
-
-
 # ---- Both sides
 
 
-def compare(data: str, steps: int, device: str, model: Path | None = None) -> list[tuple[str, ...]]:
+def compare(data: str, steps: int, device: str, model: Path) -> list[tuple[str, ...]]:
     """Rows of the table for one data set. Raises BenchmarkError where a side fails."""
     results, peaks = {}, {}
     for side in SIDES:
         print(f"--- {data}: {side}", file=sys.stderr)
-        command = [sys.executable, __file__, "--side", side, "--data", data, "--steps", str(steps), "--device", device]
-        if model is not None:
-            command += ["--model", str(model)]
+        command = [sys.executable, __file__, "--side", side, "--data", data, "--steps", str(steps)]
+        command += ["--device", device, "--model", str(model)]
         with tempfile.TemporaryDirectory() as folder:
             output = Path(folder) / "result.json"
             run = measured([*command, "--output", str(output)], cwd=ROOT)
@@ -286,40 +272,24 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--steps", type=int, default=16, help="of each side (16)")
     parser.add_argument("--device", default="auto", help="cpu, cuda or cuda:0 (the first GPU, else the CPU)")
     parser.add_argument("--date", default=date.today().isoformat(), help="printed beside the figures (today)")
-    base = parser.add_mutually_exclusive_group()
-    base.add_argument("--shape", choices=sorted(SHAPES), help="a Llama of this size with random weights as the base")
-    base.add_argument("--model", type=Path, metavar="DIR", help="another base model, in a folder")
-    parser.add_argument("--side", choices=(*SIDES, _SHAPING), help=argparse.SUPPRESS)
+    add_base_options(parser)
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--output", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args(argv)
     if chosen.steps <= _NOT_COUNTED:
         parser.error(f"--steps must be more than {_NOT_COUNTED}, got {chosen.steps}: the first do not count")
-    if chosen.model is not None:
-        if not (chosen.model / "config.json").is_file():
-            parser.error(f"--model {chosen.model} has no config.json; name the folder of a model")
-        chosen.model = chosen.model.resolve()
-    if chosen.side == _SHAPING:
-        _shape(chosen.output, chosen.shape, chosen.device)
-        return 0
     if chosen.side:
         result = _train(chosen.side, chosen.data[0], chosen.steps, chosen.device, chosen.model)
         chosen.output.write_text(json.dumps(result))
         return 0
     rows: list[tuple[str, ...]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            if chosen.shape:
-                chosen.model = Path(folder) / chosen.shape
-                command = [sys.executable, __file__, "--side", _SHAPING, "--shape", chosen.shape]
-                run = measured([*command, "--device", chosen.device, "--output", str(chosen.model)], cwd=ROOT)
-                if run.status != 0:
-                    raise BenchmarkError(f"making a model of shape {chosen.shape} ended with exit status {run.status}")
+    try:
+        with chosen_base(chosen) as (model, named):
             for data in chosen.data or DATA:
-                rows += compare(data, chosen.steps, chosen.device, chosen.model)
-        except BenchmarkError as error:
-            print(f"training.py: {error}", file=sys.stderr)
-            return 1
-    named = f"random weights of shape {chosen.shape}" if chosen.shape else chosen.model or "the recipes' base model"
+                rows += compare(data, chosen.steps, chosen.device, model)
+    except BenchmarkError as error:
+        print(f"training.py: {error}", file=sys.stderr)
+        return 1
     print(f"Median of steps {_NOT_COUNTED + 1} to {chosen.steps}, each side in a process of its own; {named}:")
     print(f"\n{machine_line(provenance(ROOT, os.environ), chosen.date)}\n")
     print(table(("figure", "SFTTrainer:", "project:", "ratio:", "target", "result"), rows))

@@ -14,7 +14,7 @@ from harness.engine.memory import answers_at_once, halving
 from harness.engine.prompts import SharedPrompt, kept_tokens, prompt_tensors, shared_length
 from harness.records import Example, Outputs
 
-__all__ = ["generate_answers"]
+__all__ = ["generate_answers", "stop_ids"]
 
 # A line that has ended leaves the batch only with many others: each time copies the cache of those that stay.
 _KEPT_SHARE = 0.75
@@ -48,7 +48,7 @@ def generate_answers(
         f"the model's context (with evaluation.max_new_tokens: {max_new_tokens})",
     )
     prepare_head(model)  # it reads the last tokens of all prompts at once
-    stops = _stop_ids(model, tokenizer)
+    stops = stop_ids(model, tokenizer)
     size = batch_size or answers_at_once(model, max(map(len, prompts)) + max_new_tokens, device)
     shared = SharedPrompt(model, prompts[0][: shared_length(prompts)], device)
     order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
@@ -136,7 +136,7 @@ def _decode(
     return answers
 
 
-def _stop_ids(model: Any, tokenizer: Any) -> list[int]:
+def stop_ids(model: Any, tokenizer: Any) -> list[int]:
     """Every token that ends an answer: the model's own end tokens and the last token of an assistant's turn."""
     own = model.generation_config.eos_token_id
     stops = set(own if isinstance(own, list) else [own]) | {tokenizer.eos_token_id}
