@@ -45,6 +45,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 gate: $(INSTALLED)
+	@case "$(AT_ONCE)" in ""|0*|*[!0-9]*) \
+	  echo "AT_ONCE=$(AT_ONCE): how many recipes run side by side must be a whole number from 1" >&2; exit 2;; esac
 	@echo "Running the gates in suites/: train what is not in the store, measure, decide, report."
 	@$(BIN)/pytest suites/ $(if $(filter-out 1,$(AT_ONCE)),--numprocesses $(AT_ONCE)) $(PYTEST_ARGS)
 

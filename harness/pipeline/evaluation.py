@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from harness.data import check_splits, few_shot_examples, file_digest, read_split
 from harness.engine.base_models import BaseModel, resolve_base
@@ -20,8 +19,11 @@ from harness.errors import AdapterMissing, CapabilityError, DataError, GateError
 from harness.judging import ATTACKS, Budget, HumanGrades, Judge, JudgeSettings, Meter, load_human_grades, prices_as_of
 from harness.measures import CapabilityResult, CapabilityTask, Classification, Generation, Judged, Structure
 from harness.pipeline.calibrating import JudgeCheck, check_of
+from harness.pipeline.fine_tuning import TRAINING_CODE, train_into_store, training_summary
+from harness.pipeline.holding import HeldModel
 from harness.pipeline.identity import TRAINING_LIBRARIES, code_digest, library_versions
 from harness.pipeline.preferring import StoredPreferences
+from harness.pipeline.remembering import Keep, stored_answers, stored_result
 from harness.pipeline.seeds import Seeded
 from harness.progress import Progress
 from harness.promotion import DEFAULT_ALIAS, Move, Registry, Version
@@ -38,34 +40,14 @@ from harness.records import (
     Message,
     Outputs,
     SeedResult,
+    TrainingSummary,
 )
-from harness.records import TrainingSummary as Training
 from harness.store import Adapter, Store, content_key
 
 if TYPE_CHECKING:
     from harness.engine.models import LoadedModel
 
-__all__ = ["Keep", "RecipeRun", "Splits"]
-
-T = TypeVar("T")
-Keep = Callable[[str, Any], None]
-"""Takes an example's id and its answer, as JSON values."""
-
-_TRAINING_CODE = tuple(
-    f"engine/{name}.py"
-    for name in (
-        "attention",
-        "chat",
-        "checkpoints",
-        "head",
-        "layers",
-        "memory",
-        "models",
-        "packing",
-        "scoring",
-        "training",
-    )
-)
+__all__ = ["RecipeRun", "Splits"]
 
 
 class Splits(NamedTuple):
@@ -120,8 +102,7 @@ class RecipeRun:
         self._adapter: Adapter | None = None
         self._seeded: Seeded | None = None
         self._integrity: tuple[IntegrityCheck, ...] | None = None
-        self._loaded: LoadedModel | None = None
-        self._attached: Path | None = None
+        self._held = HeldModel(self._load_to_answer)
         self._promoted: tuple[Move, Version] | None = None
         self._capability: dict[str, CapabilityTask] = {}
         self._meter = Meter()
@@ -174,7 +155,7 @@ class RecipeRun:
             base_digest=self.base.digest,
             data_digests=self.data_digests,
             versions=library_versions(TRAINING_LIBRARIES),
-            engine_version=code_digest(*_TRAINING_CODE),
+            engine_version=code_digest(*TRAINING_CODE),
         )
 
     # The adapter
@@ -247,25 +228,9 @@ class RecipeRun:
         except HarnessError:
             return None
 
-    def training(self) -> Training | None:
+    def training(self) -> TrainingSummary | None:
         """How the adapter was trained, from its manifest; None before there is one, and where that does not say it."""
-        if self._adapter is None:
-            return None
-        manifest = self._adapter.manifest
-        try:
-            curves = {
-                name: tuple((int(s), float(v)) for s, v in manifest[name]) for name in ("loss", "validation_loss")
-            }
-            training = Training(
-                seconds=float(manifest["seconds"]),
-                tokens=int(manifest["tokens"]),
-                steps=int(manifest["global_step"]),
-                max_steps=int(manifest["max_steps"]),
-                **curves,
-            )
-        except (KeyError, TypeError, ValueError):  # the manifest is not among the files that it has digests of
-            return None
-        return training if _finite(dataclasses.asdict(training)) else None
+        return None if self._adapter is None else training_summary(self._adapter.manifest)
 
     def _train(self) -> Adapter:
         if not self.allow_training:
@@ -280,49 +245,26 @@ class RecipeRun:
             return found or self._train_into_store()
 
     def _train_into_store(self) -> Adapter:
-        from harness.engine.training import hardware, train_adapter
-
-        splits, recipe = self.splits, self.recipe
         if self.before_training is not None:
             self.before_training()
         self.progress.message(
-            f"{recipe.name}: fine-tuning {self.base.name} on {len(splits.train)} examples "
+            f"{self.recipe.name}: fine-tuning {self.base.name} on {len(self.splits.train)} examples "
             f"(fingerprint {self.fingerprint[:12]} is not in {self.store.root})"
         )
         self.store.require_writable()
         loaded = self._load_base()
         try:
-            with self.store.work_folder() as work:
-                result = train_adapter(
-                    loaded,
-                    train=splits.train,
-                    validation=splits.validation,
-                    lora=recipe.lora,
-                    training=recipe.training,
-                    seed=recipe.seed,
-                    folder=work,
-                    progress=self.progress,
-                    checkpoints=self.store.checkpoints(self.fingerprint),
-                )
-                manifest = {
-                    "recipe": resolved(recipe),
-                    "base": {"name": self.base.name, "digest": self.base.digest},
-                    "data_digests": self.data_digests,
-                    "versions": library_versions(),
-                    "engine_version": code_digest(*_TRAINING_CODE),
-                    "hardware": hardware(loaded.device),
-                    "global_step": result.steps,
-                    "max_steps": result.max_steps,
-                    "seconds": round(result.seconds, 3),
-                    "tokens": result.example_tokens,
-                    "computed_tokens": result.tokens,
-                    "row_tokens": result.row_tokens,
-                    "packed": result.packed,
-                    "resumed": result.resumed,
-                    "loss": result.loss,
-                    "validation_loss": result.validation_loss,
-                }
-                return self.store.keep_adapter(work, self.fingerprint, manifest)
+            return train_into_store(
+                loaded,
+                self.recipe,
+                train=self.splits.train,
+                validation=self.splits.validation,
+                base=self.base,
+                data_digests=self.data_digests,
+                fingerprint=self.fingerprint,
+                store=self.store,
+                progress=self.progress,
+            )
         finally:
             loaded.close()
 
@@ -412,7 +354,7 @@ class RecipeRun:
 
     def _check_loaded(self, asked: tuple[Example, ...], adapter: Adapter) -> tuple[IntegrityCheck, ...]:
         try:
-            loaded = self._with_adapter(adapter.folder)
+            loaded = self._held.with_adapter(adapter.folder)
         except ScoringError as error:
             return (not_attached(error),)
         return check_attached(loaded, adapter.folder, asked)
@@ -425,14 +367,19 @@ class RecipeRun:
         folder = self.base.folder(self.progress.message)
         return load_base(folder, self.recipe.quantization, choose_device(self.device))
 
-    @contextlib.contextmanager
-    def _model(self, view: str) -> Iterator[tuple[LoadedModel, Any]]:
+    def _load_to_answer(self) -> LoadedModel:
+        from harness.engine.models import PLAIN_BATCHES, takes_rows
+
+        self.store.require_writable()  # a model is loaded for what has to be kept
+        loaded = self._load_base()
+        trained_here = self.from_store is False and self._adapter is not None  # training has said it
+        if not trained_here and not takes_rows(loaded.model):
+            self.progress.message(f"{self.recipe.name}: {PLAIN_BATCHES}")
+        return loaded
+
+    def _model(self, view: str) -> AbstractContextManager[tuple[LoadedModel, Any]]:
         """The loaded model and the module that answers for `view`; base and adapter share one load."""
-        folder = self._folder_of(view)
-        loaded = self._base_loaded() if folder is None else self._with_adapter(folder)
-        switched: AbstractContextManager[Any] = loaded.base_view() if folder is None else loaded.adapter_view()
-        with switched as model:
-            yield loaded, model
+        return self._held.answering(self._folder_of(view))
 
     def _folder_of(self, view: str) -> Path | None:
         """The folder of the adapter that answers for a view, or None for the base."""
@@ -446,47 +393,8 @@ class RecipeRun:
             return self.adapter()
         return self._seeded.views[view].adapter if self._seeded is not None and view in self._seeded.views else None
 
-    def _base_loaded(self) -> LoadedModel:
-        if self._loaded is None:
-            self.store.require_writable()  # a model is loaded for what has to be kept
-            self._loaded = self._load_base()
-            self._say_if_plain(self._loaded)
-        return self._loaded
-
-    def _with_adapter(self, folder: Path) -> LoadedModel:
-        """The model with this adapter on it. Raises ScoringError, and closes the model, if it does not fit.
-
-        A model takes one adapter, as taking it off again would leave traces: for another one the base is loaded anew.
-        """
-        if self._attached not in (None, folder):
-            self.close()
-        loaded = self._base_loaded()
-        if loaded.has_adapter:
-            return loaded
-        try:
-            loaded.attach(folder)
-        except Exception as error:
-            self.close()  # some of the adapter may be on the model already, and it would answer as the base
-            if isinstance(error, HarnessError):
-                raise
-            # Of what PEFT raises for a wrong shape, type or configuration, no two are of one class.
-            found = " ".join(str(error).split())
-            raise ScoringError(f"{folder}: PEFT cannot load this adapter ({type(error).__name__}: {found})") from error
-        self._attached = folder
-        return loaded
-
-    def _say_if_plain(self, loaded: LoadedModel) -> None:
-        from harness.engine.models import PLAIN_BATCHES, takes_rows
-
-        trained_here = self.from_store is False and self._adapter is not None  # training has said it
-        if not trained_here and not takes_rows(loaded.model):
-            self.progress.message(f"{self.recipe.name}: {PLAIN_BATCHES}")
-
     def close(self) -> None:
-        if self._loaded is not None:
-            self._loaded.close()
-            self._loaded = None
-            self._attached = None
+        self._held.close()
 
     # What the views answer
 
@@ -502,7 +410,7 @@ class RecipeRun:
         examples = [example for example in self.examples(view) if example.id in wanted]
         asked = {"max_new_tokens": self.recipe.evaluation.max_new_tokens}
         missing = [example for example in examples if example.id not in known]
-        known.update(self._by_example("outputs", view, asked, missing, self._generate))
+        known.update(self._answers("outputs", view, asked, missing, self._generate))
         return Outputs(
             view,
             tuple(e.id for e in examples),
@@ -532,7 +440,7 @@ class RecipeRun:
         all_labels: dict[str, Any] = {"options": labels}
         asked = all_labels if every else {**all_labels, "which": "may win"}
         score = functools.partial(self._score, every=every)
-        found = self._by_example("choices", view, asked, examples, score, serving=all_labels)
+        found = self._answers("choices", view, asked, examples, score, serving=all_labels)
         return Choices(view, tuple(e.id for e in examples), tuple(labels), tuple(tuple(found[e.id]) for e in examples))
 
     def examples(self, view: str) -> tuple[Example, ...]:
@@ -670,7 +578,8 @@ class RecipeRun:
             "form": 2,  # of what is stored: 2 has the accuracy of guessing
             **self._model_key(view),
         }
-        return self._stored(
+        return stored_result(
+            self.store,
             "capability",
             key,
             lambda: self._run_capability(name, view),
@@ -713,7 +622,7 @@ class RecipeRun:
         adapter = self._adapter_of(view)
         return None if adapter is None else adapter.digest
 
-    def _by_example(
+    def _answers(
         self,
         kind: str,
         view: str,
@@ -723,51 +632,14 @@ class RecipeRun:
         *,
         serving: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Example id -> what `view` answered, from the store where that is known.
-
-        asked: what decides an answer beside the model and the example's own messages. ask: called with the view and
-        the examples that are not known, hands out each answer as it comes, and so it is kept. serving: what else may
-        have been asked, whose answers serve as well.
-        """
+        """Example id -> what `view` answered, as in `stored_answers`; the model is not looked at for no examples."""
         if not examples:
             return {}
         model = self._model_key(view)
-        stored = self.store.answers(kind, content_key({**asked, **model}))
-        known = stored.read()
-        if serving is not None and serving != asked:
-            known = {**self.store.answers(kind, content_key({**serving, **model})).read(), **known}
-        keys = {e.id: content_key({"messages": [[m.role, m.content] for m in e.messages]}) for e in examples}
-        values = {example_id: known[key] for example_id, key in keys.items() if key in known}
-        missing = [example for example in examples if example.id not in values]
-        if missing:
-            with stored.adding() as add:
-
-                def keep(example_id: str, value: Any) -> None:
-                    values[example_id] = value
-                    if _finite(value):  # NaN makes a gate incomplete; it is measured again rather than remembered
-                        add(keys[example_id], value)
-
-                ask(view, missing, keep)
-        return values
-
-    def _stored(
-        self,
-        kind: str,
-        content: Mapping[str, Any],
-        compute: Callable[[], T],
-        plain: Callable[[T], Any],
-        restore: Callable[[Any], T],
-    ) -> T:
-        key = content_key(content)
-        value = self.store.result(kind, key)
-        if value is not None:
-            return restore(value)
-        result = compute()
-        stored = plain(result)
-        # NaN makes a gate incomplete; it is measured again rather than remembered
-        if _finite(stored) and not stored.get("unscored"):
-            self.store.keep_result(kind, key, stored)
-        return result
+        both = None if serving is None else {**serving, **model}
+        return stored_answers(
+            self.store, kind, {**asked, **model}, examples, functools.partial(ask, view), serving=both
+        )
 
     @contextlib.contextmanager
     def _counted(self, task: str, total: int) -> Iterator[Callable[[int], None]]:
@@ -788,13 +660,3 @@ def _with_turns(example: Example, turns: list[Message]) -> Example:
     system = tuple(m for m in example.messages if m.role == "system")
     rest = tuple(m for m in example.messages if m.role != "system")
     return dataclasses.replace(example, messages=(*system, *turns, *rest))
-
-
-def _finite(value: Any) -> bool:
-    if isinstance(value, float):
-        return math.isfinite(value)
-    if isinstance(value, Mapping):
-        return all(_finite(item) for item in value.values())
-    if isinstance(value, (list, tuple)):
-        return all(_finite(item) for item in value)
-    return True

@@ -16,9 +16,10 @@ from harness.errors import AdapterMissing, BaseModelError
 from harness.gates import MIN_N, Plan, check_whole, in_words, plan_gate, plan_slices, rule_from
 from harness.judging import ATTACKS, Grade, HumanGrades, Judge, PairToCompare, Preference
 from harness.measures import CapabilityResult, Judged, Measure, PairwiseMeasure
-from harness.pipeline.evaluation import Keep, RecipeRun
+from harness.pipeline.evaluation import RecipeRun
 from harness.pipeline.grading import NotStored
 from harness.pipeline.preferring import StoredPreferences
+from harness.pipeline.remembering import Keep
 from harness.pipeline.results import against
 from harness.pipeline.session import Session
 from harness.pipeline.stopping import check_stoppable
