@@ -432,3 +432,32 @@ def test_results_hold_no_empty_table() -> None:
     lines = (BENCHMARKS / "RESULTS.md").read_text(encoding="utf-8").splitlines()
     marks = [number for number, line in enumerate(lines) if re.fullmatch(r"\|( :?-+:? \|)+", line)]
     assert all(number + 1 < len(lines) and lines[number + 1].startswith("|") for number in marks)
+
+
+# ---- What is asked for wrongly
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments", "words"),
+    [
+        ("training", ["--model", "nowhere"], "nowhere has no config.json; name the folder of a model"),
+        ("capability", ["--commands", "--shape", "tiny"], "leave out --shape and --model"),
+        ("generation", ["--items", "0"], "--items must be at least 1, got 0"),
+        ("generation", ["--recipe", "transaction_category"], "invalid choice"),
+        ("classification", ["--adapter", "nowhere"], "--adapter nowhere has no adapter_config.json"),
+    ],
+)
+def test_a_wrong_option_is_said_in_one_line(
+    program: str,
+    arguments: list[str],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(program).main(arguments)
+    assert ended.value.code == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"{program}.py: error: ")
+    assert words in said
