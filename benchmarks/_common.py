@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -141,6 +142,16 @@ SHAPES: dict[str, dict[str, int]] = {
 """Sizes of Llama models whose speed is of interest and whose answers are not; "tiny" is there to try a program."""
 
 
+def add_date(parser: argparse.ArgumentParser) -> None:
+    """--date, of the machine line."""
+    parser.add_argument("--date", default=date.today().isoformat(), help="printed beside the figures (today)")
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """--device, as `choose_device` takes it."""
+    parser.add_argument("--device", default="auto", help="cpu, cuda or cuda:0 (the first GPU, else the CPU)")
+
+
 def add_base_options(parser: argparse.ArgumentParser) -> None:
     """--shape and --model: another base model than the recipes'."""
     base = parser.add_mutually_exclusive_group()
@@ -251,6 +262,14 @@ def ratio_row(what: str, peer: float, project: float, target: float) -> tuple[st
     ratio = peer / project
     result = f"{'met' if ratio >= target else 'missed'} by {abs(ratio - target):.1f}"
     return what, f"{peer:,.2f}", f"{project:,.2f}", f"{ratio:.1f} times", f"at least {target:g} times", result
+
+
+def print_comparison(title: str, day: str, peer: str, rows: Sequence[Sequence[str]]) -> None:
+    """A title, the machine, and a table of rows as `ratio_row` makes them. peer: the head of its column."""
+    from harness.pipeline.identity import provenance
+
+    print(f"{title}:\n\n{machine_line(provenance(ROOT, os.environ), day)}\n")
+    print(table(("figure", f"{peer}:", "project:", "ratio:", "target", "result"), rows))
 
 
 def machine_line(provenance: Mapping[str, Any], day: str, environ: Mapping[str, str] = os.environ) -> str:

@@ -13,12 +13,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +26,15 @@ from _common import (
     BenchmarkError,
     Measured,
     add_base_options,
+    add_date,
+    add_device,
     arc_easy,
     base_folder,
     chosen_base,
-    machine_line,
     measured,
+    print_comparison,
     ratio_row,
     stock_model,
-    table,
 )
 
 TARGETS = {"fp32": 2.5, "bf16": 1.7, "nf4": 1.7}
@@ -180,15 +179,13 @@ def compare_commands(tasks: Path, items: int, device: str, batch_size: int) -> t
 
 
 def main(argv: Sequence[str]) -> int:
-    from harness.pipeline.identity import provenance
-
     parser = argparse.ArgumentParser(prog="capability.py", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--precision", action="append", choices=list(TARGETS), help="only this one; repeatable")
     parser.add_argument("--items", type=int, default=500, help="of ARC-Easy's test set (500)")
     parser.add_argument("--commands", action="store_true", help="compare whole commands instead")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder with arc_easy/")
-    parser.add_argument("--device", default="auto", help="cpu, cuda or cuda:0 (the first GPU, else the CPU)")
-    parser.add_argument("--date", default=date.today().isoformat(), help="printed beside the figures (today)")
+    add_device(parser)
+    add_date(parser)
     add_base_options(parser)
     for hidden in ("--side", "--output", "--tasks", "--adapter"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
@@ -217,10 +214,10 @@ def main(argv: Sequence[str]) -> int:
         except BenchmarkError as error:
             print(f"capability.py: {error}", file=sys.stderr)
             return 1
-    print(f"ARC-Easy, {chosen.items} items, each side in a process of its own; {named}:")
-    print(f"\n{machine_line(provenance(ROOT, os.environ), chosen.date)}\n")
-    peer = "lm_eval twice:" if chosen.commands else "HFLM, batch 8:"
-    print(table(("figure", peer, "project:", "ratio:", "target", "result"), rows))
+    peer = "lm_eval twice" if chosen.commands else "HFLM, batch 8"
+    print_comparison(
+        f"ARC-Easy, {chosen.items} items, each side in a process of its own; {named}", chosen.date, peer, rows
+    )
     return 0
 
 

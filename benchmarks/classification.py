@@ -12,16 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
 from typing import Any
 
-from _common import ROOT, BenchmarkError, machine_line, measured, ratio_row, stock_model, table
+from _common import ROOT, BenchmarkError, add_date, add_device, measured, print_comparison, ratio_row, stock_model
 
 TARGET = 3.0
 VIEWS = ("adapter", "prompted_base", "base")
@@ -153,14 +151,12 @@ def _side(side: str, options: Sequence[str]) -> Any:
 
 
 def main(argv: Sequence[str]) -> int:
-    from harness.pipeline.identity import provenance
-
     parser = argparse.ArgumentParser(prog="classification.py", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--items", type=int, default=360, help="of the test set (360, all)")
     parser.add_argument("--view", action="append", choices=VIEWS, help="only this one; repeatable")
     parser.add_argument("--adapter", type=Path, metavar="DIR", help="of the recipe; without one it is trained first")
-    parser.add_argument("--device", default="auto", help="cpu, cuda or cuda:0 (the first GPU, else the CPU)")
-    parser.add_argument("--date", default=date.today().isoformat(), help="printed beside the figures (today)")
+    add_device(parser)
+    add_date(parser)
     parser.add_argument("--side", choices=("training", "peer", "project"), help=argparse.SUPPRESS)
     parser.add_argument("--store", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--output", type=Path, help=argparse.SUPPRESS)
@@ -184,9 +180,7 @@ def main(argv: Sequence[str]) -> int:
     except BenchmarkError as error:
         print(f"classification.py: {error}", file=sys.stderr)
         return 1
-    print(f"{_RECIPE}, NF4, each side in a process of its own:")
-    print(f"\n{machine_line(provenance(ROOT, os.environ), chosen.date)}\n")
-    print(table(("figure", "generate, batch 8:", "project:", "ratio:", "target", "result"), rows))
+    print_comparison(f"{_RECIPE}, NF4, each side in a process of its own", chosen.date, "generate, batch 8", rows)
     return 0
 
 

@@ -23,11 +23,10 @@ import tempfile
 import time
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
-from _common import ROOT, BenchmarkError, against, machine_line, table
+from _common import ROOT, BenchmarkError, add_date, against, machine_line, table
 
 TARGET_SECONDS = 0.5
 
@@ -270,7 +269,7 @@ def main(argv: Sequence[str]) -> int:
 
     parser = argparse.ArgumentParser(prog="collection.py", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--runs", type=int, default=7, help="of each side, in turn (7)")
-    parser.add_argument("--date", default=date.today().isoformat(), help="printed beside the figures (today)")
+    add_date(parser)
     chosen = parser.parse_args(argv)
     if chosen.runs < 1:
         parser.error(f"--runs must be at least 1, got {chosen.runs}")

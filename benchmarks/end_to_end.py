@@ -12,16 +12,14 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 import random
 import sys
 import tempfile
 from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
 from typing import Any
 
-from _common import ROOT, BenchmarkError, arc_easy, machine_line, measured, ratio_row, table
+from _common import ROOT, BenchmarkError, add_date, arc_easy, measured, print_comparison, ratio_row
 
 TARGET = 5.0
 _INTENTS, _TRAIN, _TEST = 12, 300, 180
@@ -233,14 +231,12 @@ def project(folder: Path) -> tuple[float, float]:
 
 
 def main(argv: Sequence[str]) -> int:
-    from harness.pipeline.identity import provenance
-
     parser = argparse.ArgumentParser(prog="end_to_end.py", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--items", type=int, default=300, help="of ARC-Easy (300)")
     parser.add_argument(
         "--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder with banking77/ and arc_easy/"
     )
-    parser.add_argument("--date", default=date.today().isoformat(), help="printed beside the figures (today)")
+    add_date(parser)
     parser.add_argument("--step", choices=("train", "evaluate"), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args(argv)
@@ -275,9 +271,12 @@ def main(argv: Sequence[str]) -> int:
             "met" if our_f1 >= their_f1 else "missed",
         ),
     ]
-    print(f"Banking77, {_INTENTS} intents, {_TRAIN} train, {_TEST} test; ARC-Easy, {chosen.items} items, both views:")
-    print(f"\n{machine_line(provenance(ROOT, os.environ), chosen.date)}\n")
-    print(table(("figure", "by hand:", "project:", "ratio:", "target", "result"), rows))
+    print_comparison(
+        f"Banking77, {_INTENTS} intents, {_TRAIN} train, {_TEST} test; ARC-Easy, {chosen.items} items, both views",
+        chosen.date,
+        "by hand",
+        rows,
+    )
     return 0
 
 

@@ -20,12 +20,11 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
 from typing import NamedTuple
 
 import numpy as np
 import scipy
-from _common import ROOT, machine_line, table
+from _common import ROOT, add_date, machine_line, table
 from numpy.typing import NDArray
 
 from harness import statistics
@@ -629,7 +628,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--runs", type=int, default=RUNS, help=f"test sets for each true value ({RUNS})")
     parser.add_argument("--resamples", type=int, default=RESAMPLES, help=f"of each bootstrap ({RESAMPLES})")
     parser.add_argument("--seed", type=int, default=0, help="of the test sets (0)")
-    parser.add_argument("--date", default=date.today().isoformat(), help="printed beside the figures (today)")
+    add_date(parser)
     chosen = parser.parse_args(argv)
     known = cases()
     picked = [case for case in known if chosen.rule in case.name]

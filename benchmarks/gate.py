@@ -23,11 +23,10 @@ import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
 from pathlib import Path
 from typing import Any
 
-from _common import ROOT, BenchmarkError, Measured, against, amount, machine_line, measured, table
+from _common import ROOT, BenchmarkError, Measured, add_date, against, amount, machine_line, measured, table
 
 COLD_SECONDS = 8 * 60
 WARM_SECONDS = 25
@@ -239,7 +238,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--keep", type=Path, metavar="DIR", help="new folder for the store, which is kept")
     parser.add_argument("--skip-cold", action="store_true", help="only the warm run; needs --store")
     parser.add_argument("--store", type=Path, metavar="DIR", help="with --skip-cold: the store to use")
-    parser.add_argument("--date", default=date.today().isoformat(), help="printed beside the figures (today)")
+    add_date(parser)
     chosen = parser.parse_args(argv)
     if chosen.skip_cold != (chosen.store is not None):
         parser.error("--skip-cold and --store DIR go together; to keep the store of a cold run use --keep DIR")

@@ -14,12 +14,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +26,13 @@ from _common import (
     ROOT,
     BenchmarkError,
     add_base_options,
+    add_date,
+    add_device,
     chosen_base,
-    machine_line,
     measured,
+    print_comparison,
     ratio_row,
     stock_model,
-    table,
 )
 
 TARGET = 1.0
@@ -186,8 +185,6 @@ def _seconds(results: dict[str, Any], peer: str) -> tuple[float, float]:
 
 
 def main(argv: Sequence[str]) -> int:
-    from harness.pipeline.identity import provenance
-
     parser = argparse.ArgumentParser(prog="generation.py", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--recipe", action="append", choices=RECIPES, help="only this one; repeatable")
     parser.add_argument("--view", action="append", choices=VIEWS, help="only this one; repeatable")
@@ -195,8 +192,8 @@ def main(argv: Sequence[str]) -> int:
         "--precision", action="append", choices=sorted(QUANTIZATION), help="instead of nf4 and fp32; repeatable"
     )
     parser.add_argument("--items", type=int, default=32, help="of the test set (32)")
-    parser.add_argument("--device", default="auto", help="cpu, cuda or cuda:0 (the first GPU, else the CPU)")
-    parser.add_argument("--date", default=date.today().isoformat(), help="printed beside the figures (today)")
+    add_device(parser)
+    add_date(parser)
     add_base_options(parser)
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--output", type=Path, help=argparse.SUPPRESS)
@@ -221,9 +218,7 @@ def main(argv: Sequence[str]) -> int:
     except BenchmarkError as error:
         print(f"generation.py: {error}", file=sys.stderr)
         return 1
-    print(f"Greedy answers, each side in a process of its own; {named}:")
-    print(f"\n{machine_line(provenance(ROOT, os.environ), chosen.date)}\n")
-    print(table(("figure", "peer:", "project:", "ratio:", "target", "result"), rows))
+    print_comparison(f"Greedy answers, each side in a process of its own; {named}", chosen.date, "peer", rows)
     return 0
 
 

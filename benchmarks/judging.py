@@ -21,11 +21,10 @@ import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
-from _common import ROOT, BenchmarkError, machine_line, table
+from _common import ROOT, BenchmarkError, add_date, machine_line, table
 
 TARGET_RATIO = 1.15
 TARGET_WARM = 1.0  # seconds
@@ -212,7 +211,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--latency", type=float, default=1.0, help="seconds that the model takes (1)")
     parser.add_argument("--concurrency", type=int, default=50, help="calls under way at a time (50)")
     parser.add_argument("--answers", type=int, default=1_000, help="answers for the stand-in (1,000); 0 leaves it out")
-    parser.add_argument("--date", default=date.today().isoformat(), help="printed beside the figures (today)")
+    add_date(parser)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args(argv)
     if chosen.serve:

@@ -21,11 +21,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from datetime import date
 from pathlib import Path
 from typing import Any
 
-from _common import ROOT, BenchmarkError, machine_line, table
+from _common import ROOT, BenchmarkError, add_date, machine_line, table
 
 WARM_SECONDS = 5.0
 
@@ -361,7 +360,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--kills", type=int, default=100, help="moments at which a run is killed (100)")
     parser.add_argument("--seed", type=int, default=0, help="of these moments (0)")
     parser.add_argument("--only", choices=("edits", "kills", "full-disk", "writes", "flips"), help="one part (all)")
-    parser.add_argument("--date", default=date.today().isoformat(), help="printed beside the figures (today)")
+    add_date(parser)
     chosen = parser.parse_args(argv)
     for name in ("runs", "kills"):
         if getattr(chosen, name) < 1:

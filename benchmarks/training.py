@@ -15,14 +15,12 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +28,13 @@ from _common import (
     ROOT,
     BenchmarkError,
     add_base_options,
+    add_date,
+    add_device,
     chosen_base,
-    machine_line,
     measured,
+    print_comparison,
     ratio_row,
     stock_model,
-    table,
 )
 
 DATA = {"shared_prompt": 6.0, "postgres_assistant": 3.0}
@@ -265,13 +264,11 @@ def compare(data: str, steps: int, device: str, model: Path) -> list[tuple[str, 
 
 
 def main(argv: Sequence[str]) -> int:
-    from harness.pipeline.identity import provenance
-
     parser = argparse.ArgumentParser(prog="training.py", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--data", action="append", choices=sorted(DATA), help="only this one; repeatable")
     parser.add_argument("--steps", type=int, default=16, help="of each side (16)")
-    parser.add_argument("--device", default="auto", help="cpu, cuda or cuda:0 (the first GPU, else the CPU)")
-    parser.add_argument("--date", default=date.today().isoformat(), help="printed beside the figures (today)")
+    add_device(parser)
+    add_date(parser)
     add_base_options(parser)
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--output", type=Path, help=argparse.SUPPRESS)
@@ -290,9 +287,12 @@ def main(argv: Sequence[str]) -> int:
     except BenchmarkError as error:
         print(f"training.py: {error}", file=sys.stderr)
         return 1
-    print(f"Median of steps {_NOT_COUNTED + 1} to {chosen.steps}, each side in a process of its own; {named}:")
-    print(f"\n{machine_line(provenance(ROOT, os.environ), chosen.date)}\n")
-    print(table(("figure", "SFTTrainer:", "project:", "ratio:", "target", "result"), rows))
+    print_comparison(
+        f"Median of steps {_NOT_COUNTED + 1} to {chosen.steps}, each side in a process of its own; {named}",
+        chosen.date,
+        "SFTTrainer",
+        rows,
+    )
     return 0
 
 
